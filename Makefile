@@ -1,0 +1,60 @@
+# Every target works on a fresh clone: it makes .venv once, and again when the files below change.
+PYTHON ?= python3
+DOMAIN ?= lm
+VENV := .venv
+READY := $(VENV)/.ready
+SUITE := $(VENV)/bin/suite
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sweep train status report test unit check format bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+	@echo
+	@echo "make sweep DOMAIN=lm            the main job: three kinds of feedback, three seeds each"
+	@echo "make sweep DOMAIN=bandit        claims on known optima"
+	@echo "make train CONFIG=configs/bandit/sphere.yaml ARGS='feedback=negative seed=3'"
+
+setup: $(READY) ## make .venv with everything at the versions of constraints.txt
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once; one to three minutes)"
+	@PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+sweep: $(READY) ## run what is left of a sweep and write its report (DOMAIN=lm, ARGS='key=value …')
+	@$(SUITE) sweep $(DOMAIN) $(ARGS)
+
+train: $(READY) ## run one configuration (CONFIG=configs/…, ARGS='key=value …')
+	@$(SUITE) train $(CONFIG) $(ARGS)
+
+status: $(READY) ## show how the runs of a sweep stand (DOMAIN=lm)
+	@$(SUITE) status $(DOMAIN)
+
+report: $(READY) ## write a sweep's report from what is there (DOMAIN=lm)
+	@$(SUITE) report $(DOMAIN) $(ARGS)
+
+test: $(READY) ## run all tests
+	@$(VENV)/bin/python -m pytest
+
+unit: $(READY) ## run the tests that start no processes of their own
+	@$(VENV)/bin/python -m pytest -m 'not slow'
+
+check: $(READY) ## what CI runs: format, lint, types, tests
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(MAKE) --no-print-directory test
+
+format: $(READY) ## rewrite the sources in the project's format
+	@$(VENV)/bin/ruff check --fix .
+	@$(VENV)/bin/ruff format .
+
+bench: $(READY) ## measure speed against bare torch and plain generate; writes results/benchmarks
+	@$(VENV)/bin/python -m benchmarks
+
+clean: ## remove .venv and caches; results stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

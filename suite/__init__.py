@@ -1,0 +1,1 @@
+"""The suite: preference optimisation from positive, negative or mixed feedback."""

@@ -1,0 +1,103 @@
+"""Where β stops being enough: measured on a grid, and predicted beforehand (claims P3 and P6)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from suite import stats
+from suite.comparison import Record, tasks
+from suite.objectives.config import PMPOConfig
+from suite.stats import Estimate
+
+
+class BetaPoint(NamedTuple):
+    """The runs of one α and β."""
+
+    beta: float
+    score: Estimate
+    start: float
+    stable: bool
+    """Whether every run ended above its start."""
+
+
+class BetaCurve(NamedTuple):
+    """A row of the map: one task and α over all β, and what theory says."""
+
+    task: str
+    alpha: float
+    points: list[BetaPoint]
+    bound: float | None
+    """(1−α)/Z0, enough for any policy (PAPER §2.2)."""
+    predicted: float | None
+    """The smallest bounded β for Gaussians (PAPER §2.5), else the bound."""
+
+    @property
+    def measured(self) -> float | None:
+        """The smallest β of the grid from which on every run is stable."""
+        threshold = None
+        for point in reversed(self.points):
+            if not point.stable:
+                break
+            threshold = point.beta
+        return threshold
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the first grid point at or above the prediction is within a step of measured."""
+        if self.predicted is None or self.measured is None:
+            return None
+        grid = [point.beta for point in self.points]
+        first = next((i for i, beta in enumerate(grid) if beta >= self.predicted), len(grid))
+        return abs(first - grid.index(self.measured)) <= 1
+
+
+def beta_curves(records: Sequence[Record]) -> list[BetaCurve]:
+    """Arrange the ended PMPO runs with a number for β by task, α and β."""
+    curves = []
+    for task in tasks(records):
+        chosen = [r for r in records if r.config.domain.task == task and has_beta(r)]
+        for alpha in sorted({alpha_of(r) for r in chosen}):
+            row = [r for r in chosen if alpha_of(r) == alpha]
+            betas = sorted({float(r.config.objective.beta) for r in row})
+            points = [beta_point(row, beta) for beta in betas]
+            curves.append(BetaCurve(task, alpha, points, bound(row), predicted(row)))
+    return curves
+
+
+def has_beta(record: Record) -> bool:
+    """Tell whether a run has ended and has a number for β; a run that failed is unstable."""
+    objective = record.config.objective
+    fixed = isinstance(objective, PMPOConfig) and not isinstance(objective.beta, str)
+    return fixed and record.state in ("finished", "failed") and record.score is not None
+
+
+def alpha_of(record: Record) -> float:
+    """Return the run's α."""
+    alpha: float = record.config.objective.alpha_under(record.config.feedback)
+    return alpha
+
+
+def beta_point(records: Sequence[Record], beta: float) -> BetaPoint:
+    """Summarise the runs at one β."""
+    runs = [r for r in records if float(r.config.objective.beta) == beta]
+    score = np.array([r.score for r in runs], float)
+    start = np.array([r.start_score for r in runs], float)
+    stable = bool((score > start).all()) and all(r.state == "finished" for r in runs)
+    return BetaPoint(beta, stats.mean(score), float(start.mean()), stable)
+
+
+def bound(records: Sequence[Record]) -> float | None:
+    """Return (1−α)/Z0 with the share of rejected samples that the runs measured first."""
+    name = "train/reference_reject_share"
+    shares = [next((row[name] for row in r.metrics if name in row), None) for r in records]
+    known = [share for share in shares if share]
+    return (1 - alpha_of(records[0])) / float(np.mean(known)) if known else None
+
+
+def predicted(records: Sequence[Record]) -> float | None:
+    """Return the smallest bounded β, at least 0."""
+    mass: float | None = records[0].config.domain.stable_mass()
+    if mass is None:
+        return bound(records)
+    return max(0.0, mass + 1 - 2 * alpha_of(records[0]))

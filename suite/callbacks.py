@@ -1,0 +1,182 @@
+"""What happens around the training step: reference, evaluation, records, checkpoints, signals."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as L
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from typing_extensions import override
+
+from suite.config import ReferenceConfig, TrainerConfig
+from suite.domains.base import Domain
+from suite.reference import follow
+from suite.results import RunFolder
+from suite.signals import STOP_SIGNALS
+
+WriteRow = Callable[[int, dict[str, float]], None]
+
+
+class AfterStep(L.Callback):
+    """Base of the callbacks below: call `after_step` once per optimiser step."""
+
+    seen = 0
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.seen = trainer.global_step
+
+    @override
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if trainer.global_step > self.seen:  # not after a batch that only accumulates
+            self.seen = trainer.global_step
+            self.after_step(trainer, outputs)
+
+    def after_step(self, trainer: L.Trainer, outputs: Any) -> None:
+        """Act after optimiser step `trainer.global_step`."""
+        raise NotImplementedError
+
+
+class ReferenceRefresh(AfterStep):
+    """Let the reference follow the policy."""
+
+    def __init__(self, domain: Domain, settings: ReferenceConfig) -> None:
+        self.domain = domain
+        self.settings = settings
+
+    @override
+    def after_step(self, trainer: L.Trainer, outputs: Any) -> None:
+        follow(self.domain.policy, self.domain.reference, self.settings, trainer.global_step)
+
+
+class Record(AfterStep):
+    """Log training metrics every so often, and an evaluation at the start, on schedule, at the end.
+
+    `write_row` is called with the step and a row of numbers named `train/…` or `eval/…`.
+    """
+
+    def __init__(self, domain: Domain, settings: TrainerConfig, write_row: WriteRow) -> None:
+        self.domain = domain
+        self.settings = settings
+        self.write_row = write_row
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if trainer.global_step == 0:
+            self.evaluate(0)
+
+    @override
+    def after_step(self, trainer: L.Trainer, outputs: dict[str, Tensor]) -> None:
+        step, last = trainer.global_step, trainer.global_step == self.settings.steps
+        if step % self.settings.log_every == 0 or last:
+            self.write_row(step, {f"train/{name}": value.item() for name, value in outputs.items()})
+        if step % self.settings.eval_every == 0 or last:
+            self.evaluate(step)
+
+    def evaluate(self, step: int) -> None:
+        """Evaluate the domain's policy and log the outcome."""
+        was_training = self.domain.policy.training
+        self.domain.policy.eval()
+        found = self.domain.evaluate()
+        self.domain.policy.train(was_training)
+        self.write_row(step, {f"eval/{name}": value for name, value in found.items()})
+
+
+class Checkpoint(AfterStep):
+    """Save on schedule and at the end; on a stop signal save at the next step and stop."""
+
+    def __init__(self, run: RunFolder, settings: TrainerConfig) -> None:
+        self.path = run.checkpoints / "last.ckpt"
+        self.settings = settings
+        self.stopped_by: int | None = None
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if threading.current_thread() is threading.main_thread():
+            # Lightning restores the handlers that were there before it started.
+            for number in STOP_SIGNALS:
+                signal.signal(number, self.request_stop)
+
+    def request_stop(self, number: int, frame: FrameType | None) -> None:
+        """Remember that a signal came; acting inside a handler would tear a step apart."""
+        self.stopped_by = number
+
+    @override
+    def after_step(self, trainer: L.Trainer, outputs: Any) -> None:
+        step = trainer.global_step
+        due = step % self.settings.checkpoint_every == 0 or step == self.settings.steps
+        if due or self.stopped_by is not None:
+            trainer.save_checkpoint(self.path)
+        if self.stopped_by is not None:
+            trainer.should_stop = True
+
+
+class ShowProgress(AfterStep):
+    """A progress bar on the terminal, and the run's progress file for other processes."""
+
+    def __init__(self, run: RunFolder, settings: TrainerConfig) -> None:
+        self.run = run
+        self.settings = settings
+        self.score: float | None = None
+        self.before = run.progress().get("seconds") or 0.0
+        self.started = time.monotonic()
+        self.told = 0.0
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("step {task.completed}/{task.total}  {task.fields[shown]}"),
+            TimeRemainingColumn(),
+        )
+        self.tell("preparing", step=0, rate=None)
+
+    def note(self, row: dict[str, float]) -> None:
+        """Remember the newest score."""
+        self.score = row.get("eval/score", self.score)
+
+    @override
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.first, self.first_time = trainer.global_step, time.monotonic()
+        self.shown = self.bar.add_task(
+            self.run.path.name, total=self.settings.steps, completed=self.first, shown=""
+        )
+        self.bar.start()
+        self.tell("training", trainer.global_step, rate=None)
+
+    @override
+    def after_step(self, trainer: L.Trainer, outputs: Any) -> None:
+        now, step = time.monotonic(), trainer.global_step
+        if now - self.told > 0.5 or step == self.settings.steps or trainer.should_stop:
+            rate = (step - self.first) / max(now - self.first_time, 1e-9)
+            self.tell("training", step, rate)
+            score = "" if self.score is None else f"score {self.score:.4g}"
+            self.bar.update(self.shown, completed=step, shown=f"{rate:.3g} steps/s  {score}")
+
+    def tell(self, phase: str, step: int, rate: float | None) -> None:
+        """Write the progress file."""
+        self.told = time.monotonic()
+        self.run.report_progress(
+            phase=phase,
+            step=step,
+            steps=self.settings.steps,
+            rate=rate,
+            score=self.score,
+            seconds=self.before + self.told - self.started,
+        )
+
+    @override
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self.bar.stop()

@@ -1,0 +1,180 @@
+"""The command line: suite train · sweep · status · report · evaluate."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from suite.keys import ConfigError
+from suite.logs import set_up_logging, silence_libraries
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code: 0 done, 1 a run failed, 2 bad input, 130 stopped."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    set_up_logging()
+    try:
+        if given[:1] == ["train"] and {"-h", "--help"} & set(given) and len(given) > 2:
+            return help_on_keys([a for a in given[1:] if not a.startswith("-")])
+        options = parser().parse_args(given)
+        code: int = options.act(options)
+        return code
+    except ConfigError as error:
+        print(f"suite: {error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the commands."""
+    top = argparse.ArgumentParser(
+        prog="suite",
+        description="Learn from feedback that is positive only, negative only, or both.",
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    one = commands.add_parser(
+        "train",
+        help="run one configuration, or continue it",
+        description="Run one configuration, or continue it; CONFIG --help lists its keys.",
+    )
+    one.add_argument("config", type=Path, help="a YAML file, such as configs/bandit/sphere.yaml")
+    one.add_argument("overrides", nargs="*", metavar="key=value", help="such as seed=3")
+    one.set_defaults(act=act_train)
+
+    many = commands.add_parser("sweep", help="run what is left of a sweep, then its report")
+    add_sweep(many)
+    many.add_argument("--dry-run", action="store_true", help="print the runs and start nothing")
+    many.add_argument("--retry", action="store_true", help="run failed runs again")
+    many.add_argument("--parallel", type=int, help="runs side by side (default: the cores)")
+    many.set_defaults(act=act_sweep)
+
+    status = commands.add_parser("status", help="show how the runs of a sweep stand")
+    status.add_argument("name", help="a sweep's name, or its folder under the results")
+    status.add_argument("--results-dir", type=Path, default=Path("results"), metavar="DIR")
+    status.set_defaults(act=act_status)
+
+    report = commands.add_parser("report", help="write a sweep's report from what is there")
+    add_sweep(report)
+    report.set_defaults(act=act_report)
+
+    again = commands.add_parser("evaluate", help="measure a run's newest checkpoint again")
+    again.add_argument("run", type=Path, help="a run's folder, results/SWEEP/runs/RUN")
+    again.set_defaults(act=act_evaluate)
+    return top
+
+
+def add_sweep(command: argparse.ArgumentParser) -> None:
+    """Let a command take a sweep and overrides."""
+    command.add_argument("sweep", help="a sweep file, or its name: `lm` is configs/sweeps/lm.yaml")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
+
+
+def help_on_keys(given: Sequence[str]) -> int:
+    """Print every key of a configuration."""
+    from suite.help import print_keys
+
+    print_keys(Path(given[0]), list(given[1:]))
+    return 0
+
+
+def act_train(options: argparse.Namespace) -> int:
+    """Run one configuration."""
+    from suite.config import load
+
+    config = load(options.config, options.overrides)  # before the heavy imports: fails fast
+    from suite.results import Claimed, RunFolder
+    from suite.train import train
+
+    silence_libraries()
+    try:
+        summary = train(config)
+    except Claimed as error:
+        raise ConfigError(f"{error}; wait for it, or stop it first") from None
+    except Exception as error:
+        print(f"suite: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"suite: the run so far is in {RunFolder.of(config).path}", file=sys.stderr)
+        return EXIT_FAILED
+    print(f"{summary['status']}: {RunFolder.of(config).path}", end="")
+    print(f"  score {summary['score']:.4g}" if summary.get("score") is not None else "")
+    if summary["status"] == "interrupted":
+        print("the same command continues from the checkpoint")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def sweep_path(name: str) -> Path:
+    """Return the sweep file that a name or a path means; raises ConfigError listing the sweeps."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return path
+    folder = Path("configs/sweeps")
+    found = folder / f"{name}.yaml"
+    if not found.exists():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none here"
+        raise ConfigError(f"{found}: no such file; sweeps are {known}")
+    return found
+
+
+def act_sweep(options: argparse.Namespace) -> int:
+    """Run what is left of a sweep and write its report."""
+    from suite.sweep import load_sweep
+
+    if options.parallel is not None and options.parallel < 1:
+        raise ConfigError(f"--parallel must be at least 1, found {options.parallel}")
+    sweep = load_sweep(sweep_path(options.sweep), options.overrides)
+    from suite.status import print_plan, summarise
+
+    if options.dry_run:
+        print_plan(sweep, options.retry)
+        return 0
+    from suite.launch import launch
+    from suite.report import write_report
+
+    all_finished, stopped = launch(sweep, options.parallel, options.retry)
+    page = write_report(sweep, command_line(options))
+    summarise(sweep, page)
+    if stopped:
+        return EXIT_INTERRUPTED
+    return 0 if all_finished else EXIT_FAILED
+
+
+def act_status(options: argparse.Namespace) -> int:
+    """Print how the runs in a results folder stand."""
+    from suite.status import print_status
+
+    named = options.results_dir / options.name
+    return print_status(named if named.is_dir() else Path(options.name))
+
+
+def act_report(options: argparse.Namespace) -> int:
+    """Write a sweep's report."""
+    from suite.report import write_report
+    from suite.status import summarise
+    from suite.sweep import load_sweep
+
+    sweep = load_sweep(sweep_path(options.sweep), options.overrides)
+    page = write_report(sweep, command_line(options))
+    summarise(sweep, page)
+    return 0
+
+
+def act_evaluate(options: argparse.Namespace) -> int:
+    """Measure a run's newest checkpoint again."""
+    from suite.evaluate import evaluate
+
+    silence_libraries()
+    for name, value in evaluate(options.run).items():
+        print(f"{name:20} {value:.6g}")
+    return 0
+
+
+def command_line(options: argparse.Namespace) -> str:
+    """Return the command that makes this sweep and its report."""
+    return shlex.join(["suite", "sweep", options.sweep, *options.overrides])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

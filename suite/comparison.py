@@ -1,0 +1,172 @@
+"""The runs of a sweep side by side: what tables and figures are made from."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suite import stats
+from suite.config import Config
+from suite.results import RunFolder, State
+from suite.stats import Estimate
+from suite.sweep import Sweep
+
+COLUMNS = (
+    "run", "domain", "task", "objective", "feedback", "seed", "status", "step", "score", "kl",
+)  # fmt: skip
+ORDER = ("positive", "negative", "mixed")  # other variants follow in alphabetical order
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run as the report sees it."""
+
+    config: Config
+    folder: RunFolder
+    state: State
+
+    @cached_property
+    def metrics(self) -> list[dict[str, Any]]:
+        """All rows of metrics."""
+        return self.folder.metrics()
+
+    @cached_property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The rows of metrics that hold a score."""
+        return [row for row in self.metrics if "eval/score" in row]
+
+    @property
+    def score(self) -> float | None:
+        """The last score."""
+        return self.evaluations[-1]["eval/score"] if self.evaluations else None
+
+    @property
+    def start_score(self) -> float | None:
+        """The score before the first step."""
+        return self.evaluations[0]["eval/score"] if self.evaluations else None
+
+    @property
+    def error(self) -> str:
+        """Why the run failed, or nothing."""
+        return str((self.folder.summary() or {}).get("error") or "")
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The run's line in scores.csv."""
+        last = self.evaluations[-1] if self.evaluations else {}
+        config = self.config
+        values = (
+            config.run_name, config.domain.name, config.domain.task, config.objective.name,
+            config.feedback, config.seed, self.state, last.get("step"), self.score,
+            last.get("eval/kl"),
+        )  # fmt: skip
+        return dict(zip(COLUMNS, values, strict=True))
+
+
+class Cell(NamedTuple):
+    """The finished runs of one task and variant."""
+
+    task: str
+    variant: str
+    runs: int
+    mean: Estimate
+    interquartile_mean: Estimate
+    start: Estimate
+    gain: Estimate
+
+
+class Improvement(NamedTuple):
+    """How likely a run of one variant beats a run of another."""
+
+    task: str
+    first: str
+    second: str
+    probability: Estimate
+
+
+def collect(sweep: Sweep) -> list[Record]:
+    """Read the runs of a sweep, in the sweep's order."""
+    folders = [(config, RunFolder.of(config)) for config in sweep.points.values()]
+    return [Record(config, folder, folder.state()) for config, folder in folders]
+
+
+def compared(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
+    """Leave out the runs that only the β grid holds."""
+    names = {
+        n for grid, runs in sweep.grids.items() if grid != sweep.report.beta_grid for n in runs
+    }
+    return [record for record in records if record.config.run_name in names]
+
+
+def tasks(records: Sequence[Record]) -> list[str]:
+    """Return the tasks in the order of the sweep."""
+    return list(dict.fromkeys(record.config.domain.task for record in records))
+
+
+def variants(records: Sequence[Record]) -> list[str]:
+    """Return the compared variants, feedback modes first."""
+    found = {record.config.variant for record in records}
+    return [v for v in ORDER if v in found] + sorted(found - set(ORDER))
+
+
+def select(records: Sequence[Record], task: str, variant: str) -> list[Record]:
+    """Return the finished runs of a task and variant."""
+    return [
+        r
+        for r in records
+        if r.config.domain.task == task and r.config.variant == variant and r.state == "finished"
+    ]
+
+
+def cells(records: Sequence[Record]) -> list[Cell]:
+    """Summarise the finished runs of every task and variant."""
+    found = []
+    for task in tasks(records):
+        for variant in variants(records):
+            runs = select(records, task, variant)
+            if runs:
+                score = np.array([r.score for r in runs], float)
+                start = np.array([r.start_score for r in runs], float)
+                summary = stats.mean(score), stats.interquartile_mean(score), stats.mean(start)
+                gain = stats.mean(score - start)
+                found.append(Cell(task, variant, len(runs), *summary, gain))
+    return found
+
+
+def improvements(records: Sequence[Record]) -> list[Improvement]:
+    """Compare every pair of variants on every task."""
+    found = []
+    for task in tasks(records):
+        scores = {
+            variant: [r.score for r in select(records, task, variant)]
+            for variant in variants(records)
+        }
+        present = [variant for variant, values in scores.items() if values]
+        for i, first in enumerate(present):
+            for second in present[i + 1 :]:
+                probability = stats.probability_of_improvement(
+                    np.array(scores[first], float), np.array(scores[second], float)
+                )
+                found.append(Improvement(task, first, second, probability))
+    return found
+
+
+def curve(records: Sequence[Record], metric: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the steps [T] that all runs reached and the values there, [N, T]."""
+    series = [{row["step"]: row[metric] for row in r.metrics if metric in row} for r in records]
+    steps = sorted(set.intersection(*(set(values) for values in series))) if series else []
+    return np.array(steps), np.array([[values[s] for s in steps] for values in series], float)
+
+
+def scores_csv(records: Sequence[Record]) -> str:
+    """Return one line per run, with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(record.row for record in records)
+    return text.getvalue()

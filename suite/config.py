@@ -1,0 +1,254 @@
+"""A run's configuration: dataclass defaults ← one YAML file ← `key=value`.
+
+Nothing here imports torch, so that a mistake is reported at once.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from suite.domains import DOMAINS
+from suite.keys import ConfigError, check_ranges, key, section
+from suite.objectives import OBJECTIVES
+
+CHOSEN_BY_NAME = {"domain": DOMAINS, "objective": OBJECTIVES}
+UNSIGNED = ("sweep", "results_dir", "logging")  # where and how a run reports, not what it computes
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with a linear warm-up and an optional linear decay."""
+
+    lr: float = key(1e-3, "learning rate", above=0)
+    weight_decay: float = key(0.0, "decoupled weight decay", at_least=0)
+    beta2: float = key(0.999, "decay of the squared-gradient average", at_least=0, at_most=1)
+    clip_norm: float | None = key(None, "largest norm of the gradient", above=0)
+    warmup: int = key(0, "steps over which the learning rate rises linearly", at_least=0)
+    decay: Literal["none", "linear"] = key("none", "fall of the learning rate to 0 at the end")
+
+
+@dataclass
+class ReferenceConfig:
+    """How the reference follows the policy."""
+
+    update: Literal["frozen", "copy", "average"] = key("frozen", "not, by copying, or slowly")
+    every: int = key(50, "steps between copies, where update=copy", at_least=1)
+    rate: float = key(0.01, "share taken per step, where update=average", above=0, at_most=1)
+
+
+@dataclass
+class TrainerConfig:
+    """How long and on what a run trains."""
+
+    steps: int = key(1000, "optimiser steps", at_least=1)
+    accumulate: int = key(1, "batches per optimiser step", at_least=1)
+    eval_every: int = key(100, "steps between evaluations", at_least=1)
+    log_every: int = key(10, "steps between rows of training metrics", at_least=1)
+    checkpoint_every: int = key(100, "steps between checkpoints", at_least=1)
+    threads: int = key(
+        1, "CPU threads of the run; results are bit-identical for one value", at_least=1
+    )
+    accelerator: str = key("auto", "auto, cpu, gpu, … as in lightning.Trainer")
+    precision: str = key("32-true", "precision as in lightning.Trainer, for instance bf16-mixed")
+
+
+@dataclass
+class LoggingConfig:
+    """Where metrics go besides the run folder."""
+
+    wandb: Literal["disabled", "offline", "online"] = key("disabled", "Weights & Biases mode")
+    project: str = key("pmpo-suite", "Weights & Biases project")
+    entity: str | None = key(None, "Weights & Biases entity; the account's default unless given")
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    domain: Any = key(MISSING, "the problem; domain.name chooses it")
+    feedback: Literal["positive", "negative", "mixed"] = key(
+        "mixed", "which labels the learner may see"
+    )
+    seed: int = key(0, "seed of everything random in the run", at_least=0)
+    objective: Any = key(MISSING, "the loss; objective.name chooses it")
+    optimizer: OptimizerConfig = section(OptimizerConfig, "AdamW")
+    reference: ReferenceConfig = section(ReferenceConfig, "how the reference follows the policy")
+    trainer: TrainerConfig = section(TrainerConfig, "how long and on what a run trains")
+    logging: LoggingConfig = section(LoggingConfig, "where metrics go besides the run folder")
+    sweep: str = key(MISSING, "folder of the run under results_dir; the config file's name")
+    results_dir: str = key("results", "folder of all results")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        self.domain.check()
+        self.objective.check(self.feedback)
+
+    @property
+    def variant(self) -> str:
+        """What comparisons group by: the feedback mode under PMPO, else the objective."""
+        return self.feedback if self.objective.name == "pmpo" else str(self.objective.name)
+
+    @property
+    def divergence(self) -> str:
+        """Which KL the domain computes: forward unless the objective says otherwise."""
+        return str(self.objective.divergence) if self.objective.name == "pmpo" else "forward"
+
+    @property
+    def signature(self) -> str:
+        """Twelve hexadecimal digits that identify what the run computes."""
+        return sign(dataclasses.asdict(self), self.objective.resolved(self.feedback))
+
+    @property
+    def run_name(self) -> str:
+        """The run's folder: what a person looks for, and the signature."""
+        return f"{self.domain.task}-{self.variant}-seed{self.seed}-{self.signature}"
+
+
+def sign(values: dict[str, Any], resolved_objective: dict[str, Any]) -> str:
+    """Hash a configuration's values, with derived ones in place of those they follow from."""
+    signed = {name: value for name, value in values.items() if name not in UNSIGNED}
+    signed["objective"] = signed["objective"] | resolved_objective
+    text = json.dumps(signed, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Config:
+    """Load a run's configuration from a YAML file and `key=value` overrides.
+
+    Raises ConfigError with one sentence that names the file and the key.
+    """
+    return to_config(load_values(path, overrides or []), str(path))
+
+
+def load_values(path: Path, overrides: list[str]) -> DictConfig:
+    """Merge typed defaults, file and overrides; ranges and cross-checks come with to_config."""
+    values = read_yaml(path)
+    merged = merge(schema_for(values, overrides, str(path)), values, str(path))
+    for override in overrides:
+        merged = merge(merged, parse_override(override), f"override {override!r}")
+    if OmegaConf.is_missing(merged, "sweep"):
+        merged.sweep = path.stem
+    return merged
+
+
+def to_config(merged: DictConfig, origin: str) -> Config:
+    """Turn a merged configuration into its dataclasses; raises ConfigError."""
+    missing = sorted(OmegaConf.missing_keys(merged))
+    if missing:
+        raise ConfigError(f"{origin}: {missing[0]} is required, and nothing was given")
+    try:
+        config = OmegaConf.to_object(merged)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+    assert isinstance(config, Config)
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; raises ConfigError naming file and line."""
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except FileNotFoundError:
+        near = sorted(str(p) for p in Path("configs").glob("**/*.yaml"))
+        close = difflib.get_close_matches(str(path), near, n=1, cutoff=0.3)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"{path}: no such file{hint}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder, expected a YAML file") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
+        raise ConfigError(f"{path}: not readable: {first_line(error)}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys, found {type(values).__name__}")
+    return {str(name): value for name, value in values.items()}
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """Parse `key.path=value` into a nested mapping; raises ConfigError."""
+    name, equals, _ = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"override {text!r}: expected key=value, as in trainer.steps=100")
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(f"override {text!r}: {first_line(error)}") from None
+    assert isinstance(parsed, dict)
+    return {str(name): value for name, value in parsed.items()}
+
+
+def schema_for(values: dict[str, Any], overrides: list[str], origin: str) -> DictConfig:
+    """Return the typed defaults, with the domain and the objective that were chosen by name."""
+    schema = OmegaConf.structured(Config)
+    for group, choices in CHOSEN_BY_NAME.items():
+        name = group_of(values, group, origin).get("name", "pmpo" if group == "objective" else None)
+        for override in overrides:
+            if override.startswith(f"{group}.name="):
+                name = override.partition("=")[2]
+        if name not in choices:
+            allowed = ", ".join(choices)
+            found = "nothing" if name is None else repr(name)
+            raise ConfigError(f"{origin}: {group}.name must be one of {allowed}; found {found}")
+        schema[group] = OmegaConf.structured(choices[name][0])
+    assert isinstance(schema, DictConfig)
+    return schema
+
+
+def group_of(values: dict[str, Any], group: str, origin: str) -> dict[str, Any]:
+    """Return a group of keys from raw values; raises ConfigError when it is not a mapping."""
+    found = values.get(group, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{origin}: {group} must hold keys such as {group}.name, found {found!r}")
+    return found
+
+
+def merge(base: DictConfig, values: dict[str, Any], origin: str) -> DictConfig:
+    """Lay raw values over a typed configuration; raises ConfigError naming the key."""
+    for name in leaf_names(values):
+        check_known(base, name, origin)
+    try:
+        merged = OmegaConf.merge(base, values)
+    except OmegaConfBaseException as error:
+        name = error.full_key or "?"
+        raise ConfigError(f"{origin}: {name}: {first_line(error)}") from None
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def check_known(base: DictConfig, name: str, origin: str) -> None:
+    """Raise ConfigError with the nearest known key when `name` is not one."""
+    known = leaf_names(OmegaConf.to_container(base))
+    if name in known:
+        return
+    inside = [k for k in known if k.startswith(f"{name}.")]
+    if inside:
+        raise ConfigError(f"{origin}: {name} holds keys such as {inside[0]}; it takes no value")
+    leaf = [k for k in known if k.rpartition(".")[2] == name.rpartition(".")[2]]
+    near = leaf or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else "; `--help` lists all keys"
+    raise ConfigError(f"{origin}: unknown key {name}{hint}")
+
+
+def leaf_names(values: Any, prefix: str = "") -> list[str]:
+    """Return the dotted names of all values in nested mappings."""
+    names: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            names.extend(leaf_names(value, f"{prefix}{name}."))
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,1 @@
+"""Continuous bandits with known optima."""

@@ -1,0 +1,39 @@
+"""Settings of the bandit domain."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from suite.keys import ConfigError, key
+
+
+@dataclass
+class BanditConfig:
+    """A continuous bandit: minimise a known function from ranked samples."""
+
+    name: Literal["bandit"] = key("bandit", "this domain")
+    function: Literal["sphere", "rosenbrock", "schwefel"] = key("sphere", "function to minimise")
+    dimensions: int = key(10, "number of variables", at_least=2)
+    contexts: int = key(32, "groups of samples per batch", at_least=1)
+    samples: int = key(4, "samples per group, K", at_least=2)
+    top: int = key(2, "samples of a group that are accepted", at_least=1)
+    bottom: int = key(2, "samples of a group that are rejected", at_least=1)
+    initial_std: float = key(0.2, "initial deviation, as a share of half the box", above=0)
+
+    def check(self) -> None:
+        """Raise ConfigError where keys do not fit each other."""
+        if self.top + self.bottom > self.samples:
+            raise ConfigError(
+                f"domain.top + domain.bottom must be at most domain.samples={self.samples},"
+                f" found {self.top} + {self.bottom}"
+            )
+
+    @property
+    def task(self) -> str:
+        """What the report calls this problem."""
+        return f"{self.function}-{self.dimensions}d"
+
+    def stable_mass(self) -> float | None:
+        """Return the effective mass above which the loss is bounded, where it is known."""
+        from suite.domains.bandit.theory import top_mean
+
+        return top_mean(self.samples, self.top) if self.top == self.bottom else None

@@ -1,0 +1,107 @@
+"""The bandit domain: minimise a known function from ranked samples (claims P1 and P3).
+
+Shapes: B groups, K samples per group, D variables.
+"""
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from suite.divergences import GaussianKL, gaussian_kl
+from suite.domains.bandit.config import BanditConfig
+from suite.domains.bandit.functions import FUNCTIONS
+from suite.domains.bandit.policy import GaussianPolicy
+from suite.feedback import Feedback, Labels, Shares, label_by_rank
+
+
+class BanditBatch(NamedTuple):
+    """Groups of samples of the reference, and their scores."""
+
+    samples: Tensor  # [B, K, D], in units of half the function's box
+    score: Tensor  # [B, K], −f
+
+
+class Bandit:
+    """A Gaussian policy over the function's box, scaled to [−1, 1] in every dimension.
+
+    The policy starts at a random place with |x| ≤ 0.8; outside the box the function continues
+    with its value on the box's edge.
+    """
+
+    def __init__(
+        self, settings: BanditConfig, *, feedback: str, divergence: str, seed: int, cache: Path
+    ) -> None:
+        self.settings = settings
+        self.feedback_mode = feedback
+        self.divergence = divergence
+        self.function, self.half_width = FUNCTIONS[settings.function]
+        self.generator = torch.Generator().manual_seed(seed)
+        start = 1.6 * torch.rand(settings.dimensions, generator=self.generator) - 0.8
+        self.policy = GaussianPolicy(start, settings.initial_std)
+        self.reference = copy.deepcopy(self.policy).requires_grad_(False)
+        self.start = copy.deepcopy(self.policy).requires_grad_(False)
+        self.shares = Shares(settings.top / settings.samples, settings.bottom / settings.samples)
+
+    def train_dataloader(self) -> Iterator[BanditBatch]:
+        """Yield groups of samples of the reference with their scores."""
+        shape = (self.settings.contexts, self.settings.samples)
+        while True:
+            samples = self.reference.sample(shape, self.generator)
+            yield BanditBatch(samples, self.score(samples))
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return −f, [...] from [..., D]."""
+        return -self.function(x.clamp(-1, 1) * self.half_width)
+
+    def feedback(self, batch: BanditBatch) -> Feedback:
+        """Accept the best, reject the worst of each group."""
+        labels: Labels = label_by_rank(batch.score, self.settings.top, self.settings.bottom)
+        pair = (self.reference, self.policy)
+        kl = divergence(*(pair if self.divergence == "forward" else pair[::-1]))
+        return Feedback(
+            logp=self.policy.log_prob(batch.samples),
+            kl=(kl.mean + kl.covariance).expand(len(batch.score)),
+            accept=labels.visible(self.feedback_mode).accept,
+            reject=labels.visible(self.feedback_mode).reject,
+            reference_logp=self.reference.log_prob(batch.samples),
+            score=batch.score,
+        )
+
+    def auxiliary_losses(self, batch: BanditBatch) -> dict[str, Tensor]:
+        """Return nothing: the policy is all there is."""
+        return {}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Score the policy's mean; `kl` is the divergence from the policy of the start."""
+        mean, std = self.policy()
+        kl = divergence(self.start.to(mean.device), self.policy)
+        return {
+            "score": self.score(mean).item(),
+            "kl": (kl.mean + kl.covariance).item(),
+            "std": std.mean().item(),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write mean and deviation as JSON, in the function's own units."""
+        mean, std = (self.half_width * part.detach() for part in self.policy())
+        text = json.dumps({"mean": mean.tolist(), "std": std.tolist()}, indent=1)
+        (folder / "policy.json").write_text(text)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the random stream of the samples."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue the random stream."""
+        self.generator.set_state(state["generator"])
+
+
+def divergence(p: GaussianPolicy, q: GaussianPolicy) -> GaussianKL:
+    """Return KL(p ‖ q) of two policies in its two parts, both []."""
+    return gaussian_kl(*p(), *q())

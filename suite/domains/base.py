@@ -1,0 +1,89 @@
+'''What a domain is: the problem side of a run.
+
+A complete small domain - one number, and feedback that prefers positive ones:
+
+```python
+class Coin:
+    """Move the mean of a Gaussian towards preferred samples."""
+
+    def __init__(self, settings, *, feedback, divergence, seed, cache):
+        self.feedback_mode = feedback
+        self.policy = GaussianPolicy(torch.zeros(1), initial_std=1.0)
+        self.reference = copy.deepcopy(self.policy).requires_grad_(False)
+        self.shares = Shares(accept=0.5, reject=0.5)
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def train_dataloader(self):
+        while True:
+            yield self.reference.sample((8, 4), self.generator)
+
+    def feedback(self, batch):
+        labels = label_by_sign(batch[..., 0]).visible(self.feedback_mode)
+        kl = sum(gaussian_kl(*self.reference(), *self.policy()))
+        return Feedback(self.policy.log_prob(batch), kl.expand(len(batch)), *labels)
+
+    def auxiliary_losses(self, batch):
+        return {}
+
+    def evaluate(self):
+        return {"score": self.policy.mean.item()}
+
+    def save(self, folder):
+        torch.save(self.policy.state_dict(), folder / "policy.pt")
+
+    def state_dict(self):
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state):
+        self.generator.set_state(state["generator"])
+```
+'''
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from suite.feedback import Feedback, Shares
+
+
+class Domain(Protocol):
+    """The parts of a run that depend on the problem; one class per domain implements it."""
+
+    policy: nn.Module
+    """What is trained."""
+
+    reference: nn.Module
+    """π_ref, never optimised; follows the policy as `reference.update` says."""
+
+    shares: Shares
+    """Shares of the reference's samples that are labelled accept and reject, before masking."""
+
+    def train_dataloader(self) -> Iterator[Any]:
+        """Yield labelled batches for ever; acting, sampling and judging happen here."""
+        ...
+
+    def feedback(self, batch: Any) -> Feedback:
+        """Return what the objective needs of a batch, with gradients."""
+        ...
+
+    def auxiliary_losses(self, batch: Any) -> dict[str, Tensor]:
+        """Return further losses by name, for instance a critic's; empty for most domains."""
+        ...
+
+    def evaluate(self) -> dict[str, float]:
+        """Measure the policy without disturbing training: `score`, higher is better, and more."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the trained policy into a folder, in the domain's usual format."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything besides the networks that an exact resume needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
+        ...

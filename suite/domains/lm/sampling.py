@@ -1,0 +1,92 @@
+"""Batched sampling from a causal language model, keeping the token ids that were drawn.
+
+Shapes: B prompts, P prompt tokens, K samples each, C completion tokens.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+
+class Completions(NamedTuple):
+    """K sampled completions of B prompts, as rows of one left-padded batch."""
+
+    input_ids: Tensor  # [B*K, P+C]
+    attention_mask: Tensor  # [B*K, P+C]
+    completion_mask: Tensor  # [B*K, C], the end token included
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel,
+    prompt_ids: Tensor,  # [B, P], padded on the left
+    prompt_mask: Tensor,  # [B, P]
+    samples: int,
+    max_new_tokens: int,
+    generator: torch.Generator,
+    greedy: bool = False,
+) -> Completions:
+    """Draw `samples` completions per prompt at temperature 1, so that they are samples of π_ref.
+
+    No top-k, top-p or temperature: the objective's expectations are under the model itself
+    (PAPER §1). A finished row goes on with padding. `greedy` takes the likeliest token instead.
+    `generator` lives on the CPU; one draw from it seeds the call's own stream on the model's
+    device, so that its state is all that an exact resume needs.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator))
+    stream = torch.Generator(prompt_ids.device).manual_seed(seed)
+    end, pad = model.config.eos_token_id, model.config.pad_token_id
+    cache = DynamicCache(config=model.config)
+    logits = model(
+        input_ids=prompt_ids,
+        attention_mask=prompt_mask,
+        position_ids=positions(prompt_mask),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    # One prefill serves all samples of a prompt.
+    cache.batch_repeat_interleave(samples)
+    logits = logits.repeat_interleave(samples, 0)
+    mask = prompt_mask.repeat_interleave(samples, 0)
+    position = mask.sum(1)
+    alive = torch.ones_like(position, dtype=torch.bool)
+    tokens, alive_masks = [], []
+    for step in range(max_new_tokens):
+        token = pick(logits, stream, greedy)
+        tokens.append(token.where(alive, pad))
+        alive_masks.append(alive)
+        alive = alive & (token != end)
+        if step == max_new_tokens - 1 or not alive.any():
+            break
+        mask = torch.cat([mask, alive_masks[-1][:, None].to(mask.dtype)], 1)
+        logits = model(
+            input_ids=tokens[-1][:, None],
+            attention_mask=mask,
+            position_ids=position[:, None],
+            past_key_values=cache,
+            use_cache=True,
+        ).logits[:, -1]
+        position = position + 1
+    completion_mask = torch.stack(alive_masks, 1)
+    return Completions(
+        torch.cat([prompt_ids.repeat_interleave(samples, 0), torch.stack(tokens, 1)], 1),
+        torch.cat(
+            [prompt_mask.repeat_interleave(samples, 0), completion_mask.to(prompt_mask.dtype)], 1
+        ),
+        completion_mask,
+    )
+
+
+def pick(logits: Tensor, generator: torch.Generator, greedy: bool) -> Tensor:
+    """Return one token per row, [N] from [N, V]."""
+    if greedy:
+        return logits.argmax(-1)
+    return torch.multinomial(logits.float().softmax(-1), 1, generator=generator)[:, 0]
+
+
+def positions(mask: Tensor) -> Tensor:
+    """Number the real tokens of each left-padded row from 0; [N, T] from [N, T]."""
+    return (mask.cumsum(1) - 1).clamp(min=0)

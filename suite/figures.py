@@ -1,0 +1,128 @@
+"""The report's figures, drawn with matplotlib and no display."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from suite import stats
+from suite.beta_map import BetaCurve
+from suite.comparison import Record, curve, select, tasks, variants
+from suite.sweep import ReportSettings
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+COLOURS = {"positive": "#0072B2", "negative": "#D55E00", "mixed": "#009E73", "dpo": "#CC79A7"}
+OTHERS = ("#E69F00", "#56B4E9", "#F0E442", "#000000")
+PANEL = (4.6, 3.4)  # inches
+MARKERS = {"positive": "o", "negative": "s", "mixed": "^", "dpo": "D"}
+
+
+def colour(variant: str, among: Sequence[str]) -> str:
+    """Return the variant's colour, the same in every figure."""
+    rest = [v for v in among if v not in COLOURS]
+    return COLOURS.get(variant) or OTHERS[rest.index(variant) % len(OTHERS)]
+
+
+def learning_curves(records: Sequence[Record], report: ReportSettings) -> Figure:
+    """Draw the score over steps, one panel per task, with 95 % t intervals over seeds."""
+    panels = tasks(records)
+    figure, axes = grid_of(len(panels))
+    for ax, task in zip(axes, panels, strict=True):
+        draw_curves(ax, records, task, "eval/score")
+        start = stats.mean(np.array([r.start_score for r in records if starts(r, task)], float))
+        ax.axhline(start.value, color="0.5", ls="--", lw=1, label="reference (start)")
+        scale_scores(ax, report)
+        ax.set(title=task, xlabel="optimiser step", ylabel=report.score)
+    axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def starts(record: Record, task: str) -> bool:
+    """Tell whether a run of this task has been evaluated at its start."""
+    return record.config.domain.task == task and record.start_score is not None
+
+
+def draw_curves(ax: Axes, records: Sequence[Record], task: str, metric: str) -> None:
+    """Draw a metric's mean and interval for each variant."""
+    names = variants(records)
+    for name in names:
+        steps, values = curve(select(records, task, name), metric)
+        if not len(steps):
+            continue
+        points = [stats.mean(column) for column in values.T]
+        shade = colour(name, names)
+        ax.plot(steps, [p.value for p in points], color=shade, label=name, lw=1.8)
+        ax.fill_between(
+            steps, [p.low for p in points], [p.high for p in points], color=shade, alpha=0.18, lw=0
+        )
+
+
+def diagnostics(records: Sequence[Record]) -> Figure | None:
+    """Draw every other evaluation metric of the first task, or nothing where there is none."""
+    task = tasks(records)[0]
+    found = {
+        name
+        for record in records
+        for row in record.evaluations
+        for name in row
+        if name.startswith("eval/") and name != "eval/score"
+    }
+    names = sorted(
+        name for name in found if any(select(records, task, v) for v in variants(records))
+    )
+    if not names:
+        return None
+    figure, axes = grid_of(len(names))
+    for ax, name in zip(axes, names, strict=True):
+        draw_curves(ax, records, task, name)
+        values = [row[name] for record in records for row in record.evaluations if name in row]
+        if min(values) >= 0 and max(values) > 100:
+            ax.set_yscale("symlog", linthresh=1.0)
+        label = name.removeprefix("eval/").replace("_", " ")
+        ax.set(title=label, xlabel="optimiser step")
+    axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Figure:
+    """Draw the final score over β, one panel per task and α, with the predicted threshold."""
+    figure, axes = grid_of(len(curves))
+    for ax, row in zip(axes, curves, strict=True):
+        beta = [p.beta for p in row.points]
+        value = np.array([p.score.value for p in row.points])
+        low = np.array([p.score.low for p in row.points])
+        high = np.array([p.score.high for p in row.points])
+        ax.errorbar(
+            beta, value, yerr=[value - low, high - value], fmt="o-", color="#0072B2", capsize=3
+        )
+        ax.axhline(row.points[0].start, color="0.5", ls="--", lw=1, label="reference (start)")
+        if row.predicted is not None:
+            ax.axvline(row.predicted, color="#D55E00", lw=1.5, label="predicted threshold")
+        if row.bound is not None and row.bound != row.predicted:
+            ax.axvline(row.bound, color="#D55E00", lw=1, ls=":", label="bound for any policy")
+        scale_scores(ax, report)
+        ax.set(title=f"{row.task}, α = {row.alpha:g}", xlabel="β", ylabel=report.score)
+    axes[0].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def scale_scores(ax: Axes, report: ReportSettings) -> None:
+    """Scale a score axis as the sweep asks."""
+    if report.percent:
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    if report.log_scale:
+        ax.set_yscale("symlog", linthresh=0.1)
+
+
+def grid_of(panels: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure with at most three panels a row."""
+    columns = min(3, panels)
+    rows = -(-panels // columns)
+    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
+    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.25)
+    return figure, axes

@@ -1,0 +1,29 @@
+"""One place that decides what reaches the terminal."""
+
+import logging
+import warnings
+
+from rich.console import Console
+from rich.logging import RichHandler
+
+
+def set_up_logging() -> None:
+    """Show our own messages, and of the libraries' only warnings that concern the user."""
+    handler = RichHandler(
+        console=Console(stderr=True), show_time=False, show_path=False, markup=False
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("suite").setLevel(logging.INFO)
+
+
+def silence_libraries() -> None:
+    """Keep Lightning's and transformers' notices of every run off the terminal; heavy to import."""
+    import lightning.pytorch  # noqa: F401  (its import sets the level that is changed here)
+    from transformers.utils import logging as transformers_logging
+
+    for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    transformers_logging.disable_progress_bar()
+    # Known and harmless: a private call inside Lightning, and the reference being in eval mode.
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")

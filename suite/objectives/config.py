@@ -1,0 +1,71 @@
+"""Settings of the objectives, in a file that imports nothing heavy."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from suite.keys import ConfigError, key
+
+ALPHA_OF_FEEDBACK = {"positive": 1.0, "negative": 0.0, "mixed": 0.5}
+
+
+@dataclass
+class PMPOConfig:
+    """PMPO, arXiv 2410.04166 eq. 10."""
+
+    name: Literal["pmpo"] = key("pmpo", "this objective")
+    alpha: float | None = key(
+        None,
+        "weight of accepted against rejected samples; follows from `feedback` unless given",
+        at_least=0,
+        at_most=1,
+    )
+    beta: float | int | str = key(
+        "auto", "weight of KL(π_ref ‖ π); `auto` is margin·(1−α)/Z0, just bounded", at_least=0
+    )
+    margin: float = key(1.05, "factor on the smallest bounded β, where β is `auto`", above=0)
+    normalization: Literal["context", "shares"] = key(
+        "context", "means per context, or sums divided by the label's share of all samples"
+    )
+    divergence: Literal["forward", "reverse"] = key(
+        "forward", "KL(π_ref ‖ π), or KL(π ‖ π_ref) for positive feedback only"
+    )
+
+    def check(self, feedback: str) -> None:
+        """Raise ConfigError where these settings do not fit `feedback`."""
+        if isinstance(self.beta, str) and self.beta != "auto":
+            raise ConfigError(f"objective.beta must be a number or 'auto', found {self.beta!r}")
+        if self.divergence == "reverse" and self.alpha_under(feedback) < 1:
+            raise ConfigError(
+                "objective.divergence=reverse does not bound the rejected term, which counts at"
+                f" alpha={self.alpha_under(feedback)}: use forward, or feedback=positive"
+            )
+
+    def alpha_under(self, feedback: str) -> float:
+        """Return α: as given, else what `feedback` implies."""
+        return ALPHA_OF_FEEDBACK[feedback] if self.alpha is None else self.alpha
+
+    def resolved(self, feedback: str) -> dict[str, object]:
+        """Return derived values that replace keys in the signature: equal runs sign equally."""
+        beta = self.beta if isinstance(self.beta, str) else float(self.beta)
+        return {"alpha": self.alpha_under(feedback), "beta": beta}
+
+
+@dataclass
+class DPOConfig:
+    """DPO on groups of samples, arXiv 2305.18290 eq. 7."""
+
+    name: Literal["dpo"] = key("dpo", "this objective")
+    beta: float = key(0.1, "inverse temperature", above=0)
+    pairs: Literal["best_worst", "all"] = key("best_worst", "which pairs of a group are compared")
+
+    def check(self, feedback: str) -> None:
+        """Raise ConfigError where these settings do not fit `feedback`."""
+        if feedback != "mixed":
+            raise ConfigError(
+                "objective.name=dpo compares accepted with rejected samples and needs"
+                f" feedback=mixed, found {feedback}"
+            )
+
+    def resolved(self, feedback: str) -> dict[str, object]:
+        """Return derived values for the signature: none."""
+        return {}

@@ -1,0 +1,146 @@
+"""PMPO: learn from accepted samples, rejected samples, or both.
+
+Shapes: B contexts, K samples per context. Source: arXiv 2410.04166, eq. 10.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from suite.feedback import Feedback, Shares
+from suite.objectives.config import PMPOConfig
+
+SMALLEST_SHARE = 1e-3  # keeps β finite once the reference is hardly ever rejected
+
+
+class PMPOTerms(NamedTuple):
+    """The three terms of the loss, which sum to it, and what to watch beside them."""
+
+    accepted: Tensor
+    """[] −α · mean log-probability of the accepted samples."""
+    rejected: Tensor
+    """[] (1−α) · mean log-probability of the rejected samples."""
+    anchor: Tensor
+    """[] β · KL(π_ref ‖ π)."""
+    effective_mass: Tensor
+    """[] 2α − 1 + β, the mass of the target; the loss has no minimum unless it is positive."""
+
+    @property
+    def loss(self) -> Tensor:
+        """[] The negative of J in eq. 10."""
+        return self.accepted + self.rejected + self.anchor
+
+
+def pmpo(
+    feedback: Feedback,
+    *,
+    alpha: float,
+    beta: float,
+    shares: Shares | None = None,
+    divergence: str = "forward",
+) -> PMPOTerms:
+    """Return the terms of −J, J = α·E_a[log π] − (1−α)·E_r[log π] − β·KL(π_ref ‖ π) (eq. 10).
+
+    The two expectations are separately normalised. Without `shares` each is a mean per context,
+    then over contexts; a context without the label contributes 0. With `shares`, the data set's
+    share of each label is the divisor: sums split exactly over batches and ranks, and no single
+    class has to be present (the choice for unpaired rows, K = 1, and for verifier labels).
+
+    Departures from the paper: `shares`, and `divergence="reverse"`, which says that
+    `feedback.kl` holds KL(π ‖ π_ref). That one does not bound the negative term on fixed
+    samples, so it is refused wherever rejected samples count.
+
+    Raises ValueError for shapes that differ, α outside [0, 1], β < 0, or a refused divergence.
+    """
+    check(feedback, alpha, beta, divergence)
+    accepted = expectation(feedback.logp, feedback.accept, shares and shares.accept)
+    rejected = expectation(feedback.logp, feedback.reject, shares and shares.reject)
+    return PMPOTerms(
+        accepted=-alpha * accepted,
+        rejected=(1 - alpha) * rejected,
+        anchor=beta * feedback.kl.mean(),
+        effective_mass=torch.as_tensor(effective_mass(alpha, beta)),
+    )
+
+
+def expectation(logp: Tensor, weight: Tensor, share: float | None) -> Tensor:
+    """Return the weighted mean of log π over one label, [] from [B, K] and [B, K]."""
+    if share is None:
+        total = weight.sum(1)
+        # A context without this label contributes 0, and its gradient stays finite.
+        return ((weight * logp).sum(1) / total.where(total > 0, 1)).mean()
+    return (weight * logp).mean() / share if share > 0 else (weight * logp).sum() * 0
+
+
+def effective_mass(alpha: float, beta: float) -> float:
+    """Return M = Σ w = 2α − 1 + β, the total weight of the target distribution."""
+    return 2 * alpha - 1 + beta
+
+
+def smallest_beta(alpha: float, reject_share: float) -> float:
+    """Return (1−α)/Z0, the smallest β at which the loss is bounded for deterministic labels."""
+    return (1 - alpha) / max(reject_share, SMALLEST_SHARE)
+
+
+def check(feedback: Feedback, alpha: float, beta: float, divergence: str) -> None:
+    """Refuse what would broadcast silently or has no minimum; raises ValueError."""
+    shape = feedback.logp.shape
+    found = (tuple(shape), tuple(feedback.accept.shape), tuple(feedback.reject.shape))
+    if len(shape) != 2 or len(set(found)) > 1 or feedback.kl.shape != shape[:1]:
+        raise ValueError(
+            f"logp, accept and reject must be [B, K] and kl [B], found {found}"
+            f" and {tuple(feedback.kl.shape)}"
+        )
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must lie in [0, 1], found {alpha}")
+    if beta < 0:
+        raise ValueError(f"beta must be at least 0, found {beta}")
+    if divergence not in ("forward", "reverse"):
+        raise ValueError(f"divergence must be 'forward' or 'reverse', found {divergence!r}")
+    if divergence == "reverse" and alpha < 1:
+        raise ValueError(
+            f"the reverse KL does not bound the rejected term, which counts at alpha={alpha}:"
+            " use divergence='forward', or alpha=1"
+        )
+
+
+@dataclass(frozen=True)
+class BoundPMPO:
+    """PMPO with its settings: resolves `beta: auto` from the shares of the labels."""
+
+    settings: PMPOConfig
+    alpha: float
+    feedback: str
+
+    def beta(self, shares: Shares) -> float:
+        """Return β as given, or margin·(1−α)/Z0 (PAPER §2.2)."""
+        if isinstance(self.settings.beta, str):
+            return self.settings.margin * smallest_beta(self.alpha, shares.reject)
+        return self.settings.beta
+
+    def __call__(self, feedback: Feedback, shares: Shares) -> PMPOTerms:
+        """Return the loss terms of one batch."""
+        return pmpo(
+            feedback,
+            alpha=self.alpha,
+            beta=self.beta(shares),
+            shares=shares if self.settings.normalization == "shares" else None,
+            divergence=self.settings.divergence,
+        )
+
+    def warning(self, shares: Shares) -> str | None:
+        """Say so where β is below (1−α)/Z0, the bound for deterministic labels (PAPER §2.2)."""
+        beta, bound = self.beta(shares), smallest_beta(self.alpha, shares.reject)
+        if self.feedback == "positive" or beta >= bound:
+            return None
+        return (
+            f"objective.beta={beta:.3g} is below (1−α)/Z0 = {bound:.3g}: the loss is unbounded"
+            " and the policy may collapse; objective.beta=auto keeps it bounded"
+        )
+
+
+def bind(settings: PMPOConfig, feedback: str) -> BoundPMPO:
+    """Bind the settings, with α as `feedback` implies unless given."""
+    return BoundPMPO(settings, settings.alpha_under(feedback), feedback)

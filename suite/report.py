@@ -1,0 +1,143 @@
+"""A sweep's results as scores.csv, report.md, report.html and figures."""
+
+import base64
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from suite import figures
+from suite.beta_map import BetaCurve, beta_curves
+from suite.comparison import (
+    COLUMNS,
+    Cell,
+    Record,
+    cells,
+    collect,
+    compared,
+    improvements,
+    scores_csv,
+)
+from suite.files import read_json, write_bytes, write_text
+from suite.stats import Estimate
+from suite.sweep import ReportSettings, Sweep
+
+
+def write_report(sweep: Sweep, command: str) -> Path:
+    """Write the report of what is there, and say what is missing; return the page's path."""
+    records = collect(sweep)
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    write_text(sweep.folder / "scores.csv", scores_csv(records))
+    finished = [r for r in compared(sweep, records) if r.state == "finished"]
+    curves = beta_curves(grid_records(sweep, records))
+    drawn = draw(finished, curves, sweep)
+    content = {
+        "sweep": sweep,
+        "report": sweep.report,
+        "command": command,
+        "states": Counter(record.state for record in records),
+        "records": records,
+        "columns": COLUMNS,
+        "missing": [record for record in records if record.state != "finished"],
+        "cells": cells(finished),
+        "improvements": improvements(finished),
+        "curves": curves,
+        "headlines": headlines(cells(finished), curves, sweep.report),
+        "figures": drawn,
+        "environments": environments(records),
+    }
+    templates = Environment(
+        loader=PackageLoader("suite"),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters["estimate"] = lambda e: show(e, sweep.report)
+    templates.filters["plain"] = lambda e: show(e, ReportSettings())
+    templates.filters["number"] = lambda x: "" if x is None else f"{x:.4g}"
+    for suffix in ("md", "html"):
+        page = templates.get_template(f"report.{suffix}.j2").render(content)
+        write_text(sweep.folder / f"report.{suffix}", page)
+    return sweep.folder / "report.html"
+
+
+def grid_records(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
+    """Return the runs of the β grid."""
+    names = set(sweep.grids[sweep.report.beta_grid]) if sweep.report.beta_grid else set()
+    return [record for record in records if record.config.run_name in names]
+
+
+def draw(
+    finished: Sequence[Record], curves: Sequence[BetaCurve], sweep: Sweep
+) -> dict[str, dict[str, str]]:
+    """Save the figures as PNG and SVG; return each one's file names and its SVG as base64."""
+    made = {}
+    if finished:
+        made["learning_curves"] = figures.learning_curves(finished, sweep.report)
+        others = figures.diagnostics(finished)
+        if others is not None:
+            made["diagnostics"] = others
+    if curves:
+        made["beta_map"] = figures.beta_map(curves, sweep.report)
+    folder = sweep.folder / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    for name, figure in made.items():
+        files = {}
+        for suffix in ("png", "svg"):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, dpi=150)
+            content = buffer.getvalue()
+            write_bytes(folder / f"{name}.{suffix}", content)
+            files[suffix] = base64.b64encode(content).decode()
+        drawn[name] = files
+    return drawn
+
+
+def show(estimate: Estimate, report: ReportSettings) -> str:
+    """Write a value with its interval, as in `71.2 % [68.9, 73.5]`."""
+    factor, unit, digits = (100, " %", ".1f") if report.percent else (1, "", ".4g")
+    text = f"{estimate.value * factor:{digits}}{unit}"
+    if math.isnan(estimate.low):
+        return text
+    return f"{text} [{estimate.low * factor:{digits}}, {estimate.high * factor:{digits}}]"
+
+
+def headlines(
+    found: Sequence[Cell], curves: Sequence[BetaCurve], report: ReportSettings
+) -> list[str]:
+    """Say in sentences what the tables show."""
+    sentences = []
+    for cell in found:
+        verdict = "improves on" if cell.mean.low > cell.start.high else "is not clearly above"
+        if math.isnan(cell.mean.low):
+            verdict = "has too few runs to compare with"
+        sentences.append(
+            f"{cell.task}: {cell.variant} reaches {show(cell.mean, report)} and {verdict}"
+            f" the reference's {show(cell.start, report)}."
+        )
+    for row in curves:
+        if row.predicted is None:
+            continue
+        measured = "no β of the grid" if row.measured is None else f"β ≥ {row.measured:g}"
+        sentences.append(
+            f"{row.task}, α = {row.alpha:g}: stable for {measured}; predicted for"
+            f" β > {row.predicted:.3g}."
+        )
+    return sentences
+
+
+def environments(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Return the distinct environments that the runs were made in, with how many runs each."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        facts = read_json(record.folder.path / "environment.json")
+        if facts is not None:
+            entry = found.setdefault(str(facts), {**facts, "runs": 0})
+            entry["runs"] += 1
+    return list(found.values())

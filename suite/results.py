@@ -1,0 +1,179 @@
+"""Run folders: what a run leaves behind, and what can be told about it from outside."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+
+from suite.config import Config, load
+from suite.files import read_json, read_json_lines, write_json, write_text
+
+State = Literal["queued", "running", "interrupted", "failed", "finished"]
+PACKAGES = ("torch", "lightning", "transformers", "omegaconf", "numpy")
+
+
+class Claimed(Exception):
+    """Another live process is working on this run."""
+
+
+class RunFolder:
+    """One run on disk.
+
+    config.yaml       the resolved configuration; loading it repeats the run
+    environment.json  versions, machine and git commit
+    metrics.jsonl     one row per logged step; holds nothing that depends on the clock
+    progress.json     where the run stands, for whoever watches
+    checkpoints/      last.ckpt and previous.ckpt
+    summary.json      how it ended: status, score, wall time; absent until then
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics_path = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+
+    @classmethod
+    def of(cls, config: Config) -> "RunFolder":
+        """Return the folder of a configuration, which need not exist yet."""
+        return cls(Path(config.results_dir) / config.sweep / "runs" / config.run_name)
+
+    def create(self, config: Config) -> None:
+        """Make the folder and save the resolved configuration."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
+
+    def begin(self) -> None:
+        """Prepare the folder for a first or a further attempt."""
+        self.checkpoints.mkdir(exist_ok=True)
+        (self.path / "summary.json").unlink(missing_ok=True)
+        write_json(self.path / "environment.json", environment())
+
+    def config(self) -> Config:
+        """Load the configuration; raises ConfigError."""
+        return load(self.path / "config.yaml")
+
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Hold the run for this process; freed by the system when the process dies.
+
+        Raises Claimed where another live process holds it.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            # Somebody who only looks holds the lock for an instant: try for a second.
+            lock.acquire(timeout=1, poll_interval=0.1)
+        except Timeout:
+            raise Claimed(f"{self.path} is in use by another process") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def is_claimed(self) -> bool:
+        """Tell whether a live process works on this run."""
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def state(self) -> State:
+        """Tell the run's state from its files and its lock."""
+        status = (self.summary() or {}).get("status")
+        if status in ("finished", "failed"):
+            return cast(State, status)
+        if not (self.path / "progress.json").exists():
+            return "queued"
+        return "running" if self.is_claimed() else "interrupted"
+
+    def summary(self) -> dict[str, Any] | None:
+        """Return how the run ended, if it did."""
+        return read_json(self.path / "summary.json")
+
+    def finish(self, status: Literal["finished", "failed"], error: str | None) -> dict[str, Any]:
+        """Write how the run ended, and return it; scores come from the metrics."""
+        evaluations = [row for row in self.metrics() if "eval/score" in row]
+        first, last = (evaluations[0], evaluations[-1]) if evaluations else ({}, {})
+        summary = {
+            "status": status,
+            "score": last.get("eval/score"),
+            "start_score": first.get("eval/score"),
+            "kl": last.get("eval/kl"),
+            "step": last.get("step", 0),
+            "seconds": self.progress().get("seconds"),
+            "error": error,
+        }
+        write_json(self.path / "summary.json", summary)
+        return summary
+
+    def progress(self) -> dict[str, Any]:
+        """Return where the run stands; empty before it started."""
+        return read_json(self.path / "progress.json") or {}
+
+    def report_progress(self, **facts: Any) -> None:
+        """Say where the run stands, to whoever watches."""
+        write_json(
+            self.path / "progress.json",
+            {**facts, "job": os.environ.get("SUBMITIT_LOCAL_JOB_ID"), "updated": time.time()},
+        )
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return all whole rows of metrics."""
+        return read_json_lines(self.metrics_path)[0]
+
+    def log(self, step: int, row: dict[str, float]) -> None:
+        """Append one row of metrics."""
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **row}) + "\n")
+
+    def rewind(self, step: int | None) -> int:
+        """Drop rows after `step` (all rows for None) and broken lines; return how many."""
+        rows, broken = read_json_lines(self.metrics_path)
+        kept = [] if step is None else [row for row in rows if row["step"] <= step]
+        text = "".join(f"{json.dumps(row)}\n" for row in kept)
+        write_text(self.metrics_path, text)
+        return len(rows) - len(kept) + broken
+
+
+def environment() -> dict[str, Any]:
+    """Describe what a run was made with: versions, machine, git commit."""
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "packages": {name: installed(name) for name in PACKAGES},
+        "git": git_commit(),
+    }
+
+
+def installed(package: str) -> str | None:
+    """Return a package's version, or None without it."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def git_commit() -> str | None:
+    """Return the commit of this source tree, with `+changes` where files differ from it."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--exclude=*"]
+    try:
+        found = subprocess.run(
+            [*command, "--dirty=+changes"], capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()

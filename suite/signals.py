@@ -1,0 +1,32 @@
+"""Signals that ask a run to stop: Ctrl-C, SIGTERM, and the one that cluster schedulers send."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
+
+class Interrupted(BaseException):
+    """A stop signal came while no training step was under way."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn stop signals into Interrupted; the training loop has its own, gentler handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may handle signals
+        return
+    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise Interrupted."""
+    raise Interrupted(signal.Signals(number).name)

@@ -1,0 +1,75 @@
+"""Summaries of few runs: means, interquartile means, intervals, probability of improvement.
+
+Two kinds of 95 % intervals: Student's t for means, honest with three seeds where the scores are
+near normal; and the percentile bootstrap (Agarwal et al. 2021, arXiv 2108.13264) for
+interquartile means and probabilities, which is too narrow below about ten seeds.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+LEVEL = 0.95
+RESAMPLES = 2000
+
+
+class Estimate(NamedTuple):
+    """A value with its 95 % interval; the bounds are NaN where there are too few runs."""
+
+    value: float
+    low: float
+    high: float
+
+
+def mean(values: ArrayLike) -> Estimate:
+    """Return the mean of values [N] with Student's t interval."""
+    x = np.asarray(values, float)
+    if len(x) < 2:
+        return Estimate(float(x.mean()) if len(x) else float("nan"), float("nan"), float("nan"))
+    half = stats.t.ppf((1 + LEVEL) / 2, len(x) - 1) * stats.sem(x)
+    return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half))
+
+
+def interquartile_mean(values: ArrayLike, seed: int = 0) -> Estimate:
+    """Return the mean of the middle half of values [N] with a bootstrap interval."""
+
+    def statistic(x: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
+        result: NDArray[np.float64] = stats.trim_mean(x, 0.25, axis=axis)
+        return result
+
+    return bootstrap(statistic, [np.asarray(values, float)], seed)
+
+
+def probability_of_improvement(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Estimate:
+    """Return P(first > second) + ½ P(equal) for runs [N] and [M], with a bootstrap interval."""
+
+    def statistic(
+        x: NDArray[np.float64], y: NDArray[np.float64], axis: int = -1
+    ) -> NDArray[np.float64]:
+        difference = x[..., :, None] - y[..., None, :]
+        result: NDArray[np.float64] = ((np.sign(difference) + 1) / 2).mean(axis=(-2, -1))
+        return result
+
+    return bootstrap(statistic, [np.asarray(first, float), np.asarray(second, float)], seed)
+
+
+def bootstrap(
+    statistic: Callable[..., NDArray[np.float64]], samples: list[NDArray[np.float64]], seed: int
+) -> Estimate:
+    """Return a statistic with its percentile-bootstrap interval; equal seeds, equal numbers."""
+    value = float(statistic(*samples, axis=-1))
+    if any(len(sample) < 2 for sample in samples):
+        return Estimate(value, float("nan"), float("nan"))
+    found = stats.bootstrap(
+        samples,
+        statistic,
+        n_resamples=RESAMPLES,
+        vectorized=True,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Estimate(value, float(found.low), float(found.high))

@@ -1,0 +1,223 @@
+"""Sweeps: a base configuration and grids, expanded to runs with a signature each. Pure.
+
+A sweep file:
+
+```yaml
+config: ../bandit/sphere.yaml        # the base, relative to this file
+set: {logging.wandb: offline}        # keys that differ from the base in every run
+grids:                               # each grid is the product of its axes
+  modes: {feedback: [positive, negative, mixed], seed: [0, 1, 2]}
+report: {title: What the page is about}
+```
+
+Grids may overlap: a run that two grids name is run once. Within a grid, two points that come out
+equal are a mistake.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from suite.config import CHOSEN_BY_NAME, Config, first_line, load, load_values, read_yaml
+from suite.keys import ConfigError
+
+CHOOSERS = tuple(f"{group}.name" for group in CHOSEN_BY_NAME)
+
+
+@dataclass
+class ReportSettings:
+    """What the report says about a sweep."""
+
+    title: str = ""
+    question: str = ""
+    score: str = "score"  # what the score is called on axes
+    percent: bool = False  # whether scores are shares
+    log_scale: bool = False  # whether scores approach 0 from below over orders of magnitude
+    beta_grid: str | None = None  # the grid that varies β (and α), drawn as its own figure
+
+
+@dataclass
+class SweepFile:
+    """The contents of a sweep file."""
+
+    config: str
+    grids: dict[str, dict[str, list[Any]]]
+    set: dict[str, Any] = field(default_factory=dict)
+    report: ReportSettings = field(default_factory=ReportSettings)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep, expanded."""
+
+    name: str
+    path: Path
+    results_dir: Path
+    points: dict[str, Config]  # by run name
+    grids: dict[str, list[str]]  # run names of each grid
+    report: ReportSettings
+
+    @property
+    def folder(self) -> Path:
+        """Where the sweep's results go."""
+        return self.results_dir / self.name
+
+
+def load_sweep(path: Path, overrides: list[str] | None = None) -> Sweep:
+    """Read and expand a sweep file; overrides apply to every run.
+
+    Raises ConfigError naming file, key, what was found and what is allowed.
+    """
+    content = read_sweep_file(path)
+    base = (path.parent / content.config).resolve()
+    fixed = [*assignments(content.set), f"sweep={path.stem}", *(overrides or [])]
+    points: dict[str, Config] = {}
+    grids: dict[str, list[str]] = {}
+    for name, axes in content.grids.items():
+        check_axes(axes, fixed, f"{path}: grids.{name}")
+        expanded = expand(base, fixed, axes, f"{path}: grids.{name}")
+        grids[name] = list(expanded)
+        points.update(expanded)
+    first = next(iter(points.values()))
+    return Sweep(first.sweep, path, Path(first.results_dir), points, grids, content.report)
+
+
+def read_sweep_file(path: Path) -> SweepFile:
+    """Read a sweep file; raises ConfigError."""
+    values = read_yaml(path)
+    known = {f.name for f in dataclasses.fields(SweepFile)}
+    for name in values.keys() - known:
+        raise ConfigError(f"{path}: unknown key {name}; a sweep has {', '.join(sorted(known))}")
+    for name in ("config", "grids"):
+        if not values.get(name):
+            raise ConfigError(f"{path}: {name} is required, and nothing was given")
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(SweepFile), values)
+        content = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}: {error.full_key or '?'}: {first_line(error)}") from None
+    assert isinstance(content, SweepFile)
+    beta_grid = content.report.beta_grid
+    if beta_grid is not None and beta_grid not in content.grids:
+        raise ConfigError(
+            f"{path}: report.beta_grid must name a grid ({', '.join(content.grids)}),"
+            f" found {beta_grid!r}"
+        )
+    return content
+
+
+def check_axes(axes: dict[str, list[Any]], fixed: list[str], origin: str) -> None:
+    """Raise ConfigError for an axis without values, or one that is also set for all runs."""
+    for axis, values in axes.items():
+        if not values:
+            raise ConfigError(f"{origin}: {axis} has no values")
+        if axis == "domain.name":
+            raise ConfigError(f"{origin}: domain.name cannot vary; write one sweep per domain")
+        for override in fixed:
+            if override.partition("=")[0] == axis:
+                raise ConfigError(f"{origin}: {axis} is an axis and is also set by {override!r}")
+
+
+def expand(
+    base: Path, fixed: list[str], axes: dict[str, list[Any]], origin: str
+) -> dict[str, Config]:
+    """Return the runs of a grid by name; raises ConfigError for two equal points.
+
+    Every value of an axis is checked once against the typed configuration, and the product is
+    taken over the checked values, so that ten thousand points expand in a second.
+    """
+    chosen = {axis: values for axis, values in axes.items() if axis in CHOOSERS}
+    varied = {axis: values for axis, values in axes.items() if axis not in CHOOSERS}
+    points: dict[str, Config] = {}
+    described: dict[str, str] = {}
+    for choice in product(chosen):
+        overrides = fixed + assignments(choice)
+        typed = {
+            axis: [typed_value(base, overrides, axis, value, origin) for value in values]
+            for axis, values in varied.items()
+        }
+        template = None
+        for point in product(typed):
+            if template is None:
+                template = at(origin, partial(load, base, overrides + assignments(point)))
+            config = with_values(template, point, origin)
+            text = ", ".join(assignments(choice | point))
+            if config.run_name in points:
+                raise ConfigError(
+                    f"{origin}: two points are the same run: ({described[config.run_name]})"
+                    f" and ({text})"
+                )
+            points[config.run_name], described[config.run_name] = config, text
+    return points
+
+
+def product(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
+    """Yield every combination of the axes' values."""
+    for values in itertools.product(*axes.values()):
+        yield dict(zip(axes, values, strict=True))
+
+
+T = TypeVar("T")
+
+
+def at(origin: str, act: Callable[[], T]) -> T:
+    """Do something that may raise ConfigError, and let the error also name the grid."""
+    try:
+        return act()
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+
+
+def typed_value(base: Path, overrides: list[str], axis: str, value: Any, origin: str) -> Any:
+    """Return an axis value as the configuration's type; raises ConfigError."""
+    merged = at(origin, partial(load_values, base, overrides + assignments({axis: value})))
+    return OmegaConf.select(merged, axis)
+
+
+def assignments(values: dict[str, Any]) -> list[str]:
+    """Write values as `key=value`."""
+    return [f"{name}={to_yaml(value)}" for name, value in values.items()]
+
+
+def with_values(template: Config, point: dict[str, Any], origin: str) -> Config:
+    """Return the template with other values at dotted names; raises ConfigError."""
+    groups: dict[str, dict[str, Any]] = {}
+    for name, value in point.items():
+        head, _, rest = name.partition(".")
+        if rest:
+            groups.setdefault(head, {})[rest] = value
+        else:
+            groups[head] = {"": value}
+    changes = {
+        head: values[""] if "" in values else replaced(getattr(template, head), values)
+        for head, values in groups.items()
+    }
+    try:
+        return dataclasses.replace(template, **changes)
+    except ConfigError as error:
+        text = ", ".join(assignments(point))
+        raise ConfigError(f"{origin}: ({text}): {error}") from None
+
+
+def replaced(settings: Any, values: dict[str, Any]) -> Any:
+    """Return a copy of a settings object with other values at dotted names."""
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        head, _, rest = name.partition(".")
+        inner = changes.get(head, getattr(settings, head))
+        changes[head] = replaced(inner, {rest: value}) if rest else value
+    return dataclasses.replace(settings, **changes)
+
+
+def to_yaml(value: Any) -> str:
+    """Write a value as it stands on the right of `key=value`."""
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,122 @@
+"""One run from its configuration to its summary: the recipe, the same for every domain."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+
+from suite.callbacks import Checkpoint, Record, ReferenceRefresh, ShowProgress
+from suite.checkpoints import AtomicCheckpointIO, newest
+from suite.config import Config
+from suite.domains import build_domain
+from suite.module import Batches, PreferenceModule
+from suite.objectives import build_objective
+from suite.results import RunFolder
+from suite.signals import Interrupted, interruptible
+from suite.tracking import Tracker
+
+logger = logging.getLogger(__name__)
+
+
+def train(config: Config) -> dict[str, Any]:
+    """Run a configuration from where it stands, and return its summary.
+
+    A finished run is left as it is; after a stop signal the status is `interrupted`. Raises
+    Claimed where another process works on the run; any other error is also written to the run's
+    summary.
+    """
+    run = RunFolder.of(config)
+    run.path.mkdir(parents=True, exist_ok=True)
+    with run.claim():
+        if run.state() == "finished":
+            logger.info("%s is finished already; nothing to do", run.path)
+            return run.summary() or {}
+        run.create(config)
+        run.begin()
+        try:
+            with interruptible():
+                return fit(config, run)
+        except Interrupted as interruption:
+            return {"status": "interrupted", "signal": str(interruption)}
+        except Exception as error:
+            run.finish("failed", error=f"{type(error).__name__}: {error}")
+            raise
+
+
+def fit(config: Config, run: RunFolder) -> dict[str, Any]:
+    """Build the parts, train, and write what came out."""
+    torch.set_num_threads(config.trainer.threads)
+    L.seed_everything(config.seed, verbose=False)
+    progress = ShowProgress(run, config.trainer)
+
+    domain = build_domain(
+        config.domain,
+        feedback=config.feedback,
+        divergence=config.divergence,
+        seed=config.seed,
+        cache=Path(config.results_dir),
+    )
+    objective = build_objective(config.objective, config.feedback)
+    if warning := objective.warning(domain.shares):
+        logger.warning(warning)
+
+    checkpoint = resume_point(run)
+    tracker = Tracker(config, run.path)
+
+    def log(step: int, row: dict[str, float]) -> None:
+        run.log(step, row)
+        tracker.log(step, row)
+        progress.note(row)
+
+    saving = Checkpoint(run, config.trainer)
+    trainer = L.Trainer(
+        max_steps=config.trainer.steps,
+        accumulate_grad_batches=config.trainer.accumulate,
+        gradient_clip_val=config.optimizer.clip_norm,
+        accelerator=config.trainer.accelerator,
+        devices=1,
+        precision=config.trainer.precision,  # type: ignore[arg-type]  # checked by Lightning
+        callbacks=[
+            ReferenceRefresh(domain, config.reference),
+            Record(domain, config.trainer, log),
+            progress,
+            saving,  # last, so that a checkpoint holds what the others did
+        ],
+        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    module = PreferenceModule(domain, objective, config.optimizer, config.trainer.steps)
+    try:
+        trainer.fit(module, Batches(domain), ckpt_path=checkpoint, weights_only=True)
+    except BaseException:
+        tracker.finish(failed=True)
+        raise
+    if saving.stopped_by is not None and trainer.global_step < config.trainer.steps:
+        tracker.finish(failed=True)
+        return {"status": "interrupted", "step": trainer.global_step}
+    (run.path / "policy").mkdir(exist_ok=True)
+    domain.save(run.path / "policy")
+    tracker.finish(failed=False)
+    return run.finish("finished", error=None)
+
+
+def resume_point(run: RunFolder) -> Path | None:
+    """Return the checkpoint to continue from, with the metrics cut back to its step."""
+    found = newest(run.checkpoints)
+    for path in found.broken:
+        logger.warning("%s is damaged and was passed over", path)
+    dropped = run.rewind(found.step)
+    if found.path is not None:
+        logger.info(
+            "%s continues from step %s; %s later rows of metrics were dropped",
+            *(run.path.name, found.step, dropped),
+        )
+    elif found.broken:
+        logger.warning("%s starts again: no checkpoint is whole", run.path.name)
+    return found.path

@@ -1,0 +1,44 @@
+"""What one worker process of a sweep does: claim runs one after another, and train them."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from suite.logs import set_up_logging, silence_libraries
+from suite.results import Claimed, RunFolder
+from suite.signals import Interrupted, interruptible
+
+logger = logging.getLogger(__name__)
+
+
+def work(runs: Sequence[Path]) -> None:
+    """Work through runs that no other process holds.
+
+    A run that fails is recorded and left behind; the next one follows. After a stop signal the
+    run in progress saves a checkpoint and the worker ends.
+    """
+    set_up_logging()
+    silence_libraries()
+    try:
+        with interruptible():
+            for path in runs:
+                if attempt(RunFolder(path)) == "interrupted":
+                    return
+    except Interrupted:
+        return
+
+
+def attempt(run: RunFolder) -> str:
+    """Train a run unless it is finished, failed, or somebody else's; return what became of it."""
+    from suite.train import train
+
+    state = run.state()
+    if state in ("finished", "failed", "running"):
+        return state
+    try:
+        return str(train(run.config())["status"])
+    except Claimed:
+        return "running"
+    except Exception:
+        logger.exception("%s failed", run.path.name)
+        return "failed"
