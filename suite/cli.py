@@ -17,9 +17,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     set_up_logging()
     try:
-        if given[:1] == ["train"] and {"-h", "--help"} & set(given) and len(given) > 2:
-            return help_on_keys([a for a in given[1:] if not a.startswith("-")])
-        options = parser().parse_args(given)
+        words = [word for word in given[1:] if word not in ("-h", "--help")]
+        if given[:1] == ["train"] and words and len(words) + 1 < len(given):
+            return help_on_keys(words)
+        options = parse(given)
         code: int = options.act(options)
         return code
     except ConfigError as error:
@@ -64,6 +65,18 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument("run", type=Path, help="a run's folder, results/SWEEP/runs/RUN")
     again.set_defaults(act=act_evaluate)
     return top
+
+
+def parse(given: list[str]) -> argparse.Namespace:
+    """Parse a command line; `key=value` may stand before and after the options."""
+    top = parser()
+    options, rest = top.parse_known_args(given)
+    strange = [a for a in rest if a.startswith("-") or "overrides" not in options]
+    if strange:
+        top.error(f"unrecognized arguments: {' '.join(strange)}")
+    if rest:
+        options.overrides = [*options.overrides, *rest]
+    return options
 
 
 def add_sweep(command: argparse.ArgumentParser) -> None:

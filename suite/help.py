@@ -12,21 +12,24 @@ from rich.table import Table
 
 from suite.config import load
 
+SMALLEST_WIDTH = 130  # columns that keep a row readable
+
 
 def print_keys(path: Path, overrides: list[str]) -> None:
     """Print the keys that a configuration file has, with the values it gives them."""
     table = Table(box=None, pad_edge=False)
-    for heading in ("key", "type", "value here", "default", "meaning"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("key", "type", "default", "here", "meaning"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "key")
     for row in rows(load(path, overrides)):
         table.add_row(*row)
-    console = Console(width=max(Console().width, 110))
-    console.print(f"Keys of {path}; give any of them as key=value.\n")
+    console = Console(width=max(Console().width, SMALLEST_WIDTH))
+    console.print(f"Keys of {path}; give any of them as key=value.")
+    console.print("`here` is what the file and the overrides make of a key.\n", markup=False)
     console.print(table, markup=False)
 
 
 def rows(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str, str]]:
-    """Yield name, type, value, default and meaning of every key, group by group."""
+    """Yield name, type, default, value and meaning of every key, group by group."""
     hints = typing.get_type_hints(type(settings))
     for field in dataclasses.fields(settings):
         value, name = getattr(settings, field.name), f"{prefix}{field.name}"
@@ -35,8 +38,9 @@ def rows(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str, 
             continue
         default = "" if field.default is dataclasses.MISSING else str(field.default)
         default = "required" if default == "???" else default
+        here = "" if str(value) == default else str(value)
         meaning = field.metadata.get("meaning", "") + allowed(field.metadata)
-        yield name, type_name(hints[field.name]), str(value), default, meaning
+        yield name, type_name(hints[field.name]), default, here, meaning
 
 
 def allowed(metadata: Any) -> str:

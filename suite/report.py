@@ -114,12 +114,12 @@ def headlines(
     """Say in sentences what the tables show."""
     sentences = []
     for cell in found:
-        verdict = "improves on" if cell.mean.low > cell.start.high else "is not clearly above"
-        if math.isnan(cell.mean.low):
-            verdict = "has too few runs to compare with"
+        verdict = "improves" if cell.gain.low > 0 else "does not clearly improve"
+        if math.isnan(cell.gain.low):
+            verdict = "has too few runs for a verdict"
         sentences.append(
-            f"{cell.task}: {cell.variant} reaches {show(cell.mean, report)} and {verdict}"
-            f" the reference's {show(cell.start, report)}."
+            f"{cell.task}: {cell.variant} {verdict}: {show(cell.mean, report)}, from the"
+            f" reference's {show(cell.start, report)}; gain {show(cell.gain, report)}."
         )
     for row in curves:
         if row.predicted is None:

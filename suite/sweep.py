@@ -4,12 +4,13 @@ A sweep file:
 
 ```yaml
 config: ../bandit/sphere.yaml        # the base, relative to this file
-set: {logging.wandb: offline}        # keys that differ from the base in every run
+set: {trainer.steps: 500}            # keys that differ from the base in every run
 grids:                               # each grid is the product of its axes
   modes: {feedback: [positive, negative, mixed], seed: [0, 1, 2]}
 report: {title: What the page is about}
 ```
 
+W&B runs are written offline unless `logging.wandb` says otherwise.
 Grids may overlap: a run that two grids name is run once. Within a grid, two points that come out
 equal are a mistake.
 """
@@ -77,7 +78,8 @@ def load_sweep(path: Path, overrides: list[str] | None = None) -> Sweep:
     """
     content = read_sweep_file(path)
     base = (path.parent / content.config).resolve()
-    fixed = [*assignments(content.set), f"sweep={path.stem}", *(overrides or [])]
+    defaults = {"sweep": path.stem, "logging.wandb": "offline"}
+    fixed = [*assignments(defaults | content.set), *(overrides or [])]
     points: dict[str, Config] = {}
     grids: dict[str, list[str]] = {}
     for name, axes in content.grids.items():

@@ -22,7 +22,7 @@ class PMPOConfig:
     beta: float | int | str = key(
         "auto", "weight of KL(π_ref ‖ π); `auto` is margin·(1−α)/Z0, just bounded", at_least=0
     )
-    margin: float = key(1.05, "factor on the smallest bounded β, where β is `auto`", above=0)
+    margin: float = key(1.0, "factor on the smallest bounded β, where β is `auto`", above=0)
     normalization: Literal["context", "shares"] = key(
         "context", "means per context, or sums divided by the label's share of all samples"
     )
