@@ -19,7 +19,11 @@ from suite.domains import DOMAINS
 from suite.keys import ConfigError, check_ranges, key, section
 from suite.objectives import OBJECTIVES
 
-CHOSEN_BY_NAME = {"domain": DOMAINS, "objective": OBJECTIVES}
+CHOSEN_BY_NAME: dict[str, dict[str, tuple[type, str]]] = {
+    "domain": DOMAINS,
+    "objective": OBJECTIVES,
+}
+DEFAULT_NAMES = {"objective": "pmpo"}
 UNSIGNED = ("sweep", "results_dir", "logging")  # where and how a run reports, not what it computes
 
 
@@ -131,7 +135,11 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
 def load_values(path: Path, overrides: list[str]) -> DictConfig:
     """Merge typed defaults, file and overrides; ranges and cross-checks come with to_config."""
     values = read_yaml(path)
-    merged = merge(schema_for(values, overrides, str(path)), values, str(path))
+    chosen = {group: chosen_name(values, overrides, group, str(path)) for group in CHOSEN_BY_NAME}
+    for group, name in chosen.items():
+        if group_of(values, group, str(path)).get("name", name) != name:
+            values[group] = {"name": name}  # the file's other keys are of another choice
+    merged = merge(schema_for(chosen), values, str(path))
     for override in overrides:
         merged = merge(merged, parse_override(override), f"override {override!r}")
     if OmegaConf.is_missing(merged, "sweep"):
@@ -186,19 +194,27 @@ def parse_override(text: str) -> dict[str, Any]:
     return {str(name): value for name, value in parsed.items()}
 
 
-def schema_for(values: dict[str, Any], overrides: list[str], origin: str) -> DictConfig:
+def chosen_name(values: dict[str, Any], overrides: list[str], group: str, origin: str) -> str:
+    """Return the domain or objective that file and overrides choose; raises ConfigError."""
+    name = group_of(values, group, origin).get("name", DEFAULT_NAMES.get(group))
+    for override in overrides:
+        if override.startswith(group):
+            changed = group_of(parse_override(override), group, f"override {override!r}")
+            name = changed.get("name", name)
+    choices = CHOSEN_BY_NAME[group]
+    if name not in choices:
+        found = "nothing" if name is None else repr(name)
+        raise ConfigError(
+            f"{origin}: {group}.name must be one of {', '.join(choices)}; found {found}"
+        )
+    return str(name)
+
+
+def schema_for(chosen: dict[str, str]) -> DictConfig:
     """Return the typed defaults, with the domain and the objective that were chosen by name."""
     schema = OmegaConf.structured(Config)
-    for group, choices in CHOSEN_BY_NAME.items():
-        name = group_of(values, group, origin).get("name", "pmpo" if group == "objective" else None)
-        for override in overrides:
-            if override.startswith(f"{group}.name="):
-                name = override.partition("=")[2]
-        if name not in choices:
-            allowed = ", ".join(choices)
-            found = "nothing" if name is None else repr(name)
-            raise ConfigError(f"{origin}: {group}.name must be one of {allowed}; found {found}")
-        schema[group] = OmegaConf.structured(choices[name][0])
+    for group, name in chosen.items():
+        schema[group] = OmegaConf.structured(CHOSEN_BY_NAME[group][name][0])
     assert isinstance(schema, DictConfig)
     return schema
 

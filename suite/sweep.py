@@ -23,10 +23,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from suite.config import CHOSEN_BY_NAME, Config, first_line, load, load_values, read_yaml
+from suite.config import (
+    CHOSEN_BY_NAME,
+    Config,
+    check_known,
+    first_line,
+    load,
+    load_values,
+    read_yaml,
+)
 from suite.keys import ConfigError
 
 CHOOSERS = tuple(f"{group}.name" for group in CHOSEN_BY_NAME)
@@ -100,6 +108,7 @@ def read_sweep_file(path: Path) -> SweepFile:
     for name in ("config", "grids"):
         if not values.get(name):
             raise ConfigError(f"{path}: {name} is required, and nothing was given")
+    check_grids(values["grids"], str(path))
     try:
         merged = OmegaConf.merge(OmegaConf.structured(SweepFile), values)
         content = OmegaConf.to_object(merged)
@@ -113,6 +122,20 @@ def read_sweep_file(path: Path) -> SweepFile:
             f" found {beta_grid!r}"
         )
     return content
+
+
+def check_grids(grids: Any, origin: str) -> None:
+    """Raise ConfigError unless grids map names to axes, and axes to lists of values."""
+    if not isinstance(grids, dict):
+        raise ConfigError(f"{origin}: grids must map names to axes, found {grids!r}")
+    for name, axes in grids.items():
+        if not isinstance(axes, dict) or not axes:
+            raise ConfigError(f"{origin}: grids.{name} must hold axes such as seed: [0, 1]")
+        for axis, found in axes.items():
+            if not isinstance(found, list):
+                raise ConfigError(
+                    f"{origin}: grids.{name}.{axis} must be a list of values, found {found!r}"
+                )
 
 
 def check_axes(axes: dict[str, list[Any]], fixed: list[str], origin: str) -> None:
@@ -141,22 +164,19 @@ def expand(
     described: dict[str, str] = {}
     for choice in product(chosen):
         overrides = fixed + assignments(choice)
-        typed = {
-            axis: [typed_value(base, overrides, axis, value, origin) for value in values]
-            for axis, values in varied.items()
-        }
+        values = at(origin, partial(load_values, base, overrides))
+        typed = {axis: typed_axis(values, axis, given, origin) for axis, given in varied.items()}
         template = None
         for point in product(typed):
             if template is None:
                 template = at(origin, partial(load, base, overrides + assignments(point)))
             config = with_values(template, point, origin)
-            text = ", ".join(assignments(choice | point))
-            if config.run_name in points:
+            text, name = ", ".join(assignments(choice | point)), config.run_name
+            if name in points:
                 raise ConfigError(
-                    f"{origin}: two points are the same run: ({described[config.run_name]})"
-                    f" and ({text})"
+                    f"{origin}: two points are the same run: ({described[name]}) and ({text})"
                 )
-            points[config.run_name], described[config.run_name] = config, text
+            points[name], described[name] = config, text
     return points
 
 
@@ -177,10 +197,17 @@ def at(origin: str, act: Callable[[], T]) -> T:
         raise ConfigError(f"{origin}: {error}") from None
 
 
-def typed_value(base: Path, overrides: list[str], axis: str, value: Any, origin: str) -> Any:
-    """Return an axis value as the configuration's type; raises ConfigError."""
-    merged = at(origin, partial(load_values, base, overrides + assignments({axis: value})))
-    return OmegaConf.select(merged, axis)
+def typed_axis(base: DictConfig, axis: str, values: list[Any], origin: str) -> list[Any]:
+    """Return an axis's values as the configuration's type; raises ConfigError."""
+    check_known(base, axis, origin)
+    scratch, found = base.copy(), []
+    for value in values:
+        try:
+            OmegaConf.update(scratch, axis, value, merge=False)
+        except OmegaConfBaseException as error:
+            raise ConfigError(f"{origin}: {axis}: {first_line(error)}") from None
+        found.append(OmegaConf.select(scratch, axis))
+    return found
 
 
 def assignments(values: dict[str, Any]) -> list[str]:

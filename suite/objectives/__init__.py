@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from suite.feedback import Feedback, Shares
 
-OBJECTIVES = {
+OBJECTIVES: dict[str, tuple[type, str]] = {
     "pmpo": (PMPOConfig, "suite.objectives.pmpo"),
     "dpo": (DPOConfig, "suite.objectives.dpo"),
 }

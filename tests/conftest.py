@@ -1,0 +1,51 @@
+"""Small configurations that every test file can use."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from suite.config import Config, load
+
+ROOT = Path(__file__).parents[1]
+# A reference in two seconds: one digit, one narrow block, a few accidental hits suffice.
+TINY_LM = [
+    "domain.digits=1",
+    "domain.prompts=4",
+    "domain.eval_prompts=8",
+    "domain.share_prompts=8",
+    "domain.model.hidden_size=16",
+    "domain.model.layers=1",
+    "domain.model.heads=2",
+    "domain.pretrain.target_accuracy=0.02",
+    "domain.pretrain.batch_size=32",
+    "domain.pretrain.check_every=10",
+]
+TINY = {"bandit": ["domain.dimensions=3", "domain.contexts=4"], "lm": TINY_LM}
+BASE = {"bandit": "configs/bandit/sphere.yaml", "lm": "configs/lm/arithmetic.yaml"}
+SCHEDULE = [
+    "trainer.steps=12",
+    "trainer.eval_every=4",
+    "trainer.checkpoint_every=3",
+    "trainer.log_every=2",
+]
+
+Tiny = Callable[..., Config]
+
+
+@pytest.fixture(scope="session")
+def shared_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder of the whole session, so that the tiny reference is trained once."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture
+def tiny(shared_results: Path, request: pytest.FixtureRequest) -> Tiny:
+    """Load a domain's configuration, cut down; each test's runs go to a sweep of its own."""
+
+    def make(domain: str, *overrides: str, results: Path | None = None) -> Config:
+        name = "".join(c if c.isalnum() else "-" for c in request.node.name)
+        fixed = [f"results_dir={results or shared_results}", f"sweep={name}"]
+        return load(ROOT / BASE[domain], [*TINY[domain], *SCHEDULE, *fixed, *overrides])
+
+    return make

@@ -1,0 +1,80 @@
+"""Who may import whom, and what must stay light."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from suite.domains import DOMAINS
+from tests.conftest import ROOT
+
+SOURCES = sorted((ROOT / "suite").rglob("*.py"))
+PURE = ("objectives/pmpo.py", "objectives/dpo.py", "feedback.py", "divergences.py", "stats.py")
+HEAVY = ("torch", "lightning", "transformers", "wandb", "submitit", "matplotlib", "scipy")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports anywhere."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", [p for p in SOURCES if p.stem != "__main__"], ids=name_of)
+def test_every_module_imports(path: Path) -> None:
+    importlib.import_module(name_of(path))
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_mathematics_imports_only_mathematics(name: str) -> None:
+    allowed = {"torch", "numpy", "scipy", "typing", "collections", "dataclasses", "math"}
+    own = {"suite.feedback", "suite.objectives.config"}
+    outside = {m for m in imports(ROOT / "suite" / name) if m not in own}
+    assert {m.partition(".")[0] for m in outside} <= allowed
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_domains_import_neither_each_other_nor_the_training(name: str) -> None:
+    others = [f"suite.domains.{other}" for other in DOMAINS if other != name]
+    forbidden = (*others, "suite.module", "suite.train", "suite.callbacks", "suite.launch")
+    for path in (ROOT / "suite/domains" / name).rglob("*.py"):
+        assert not [m for m in imports(path) if m.startswith(forbidden)], path
+
+
+def test_only_launch_imports_submitit_and_only_tracking_wandb() -> None:
+    for library, owner in (("submitit", "launch.py"), ("wandb", "tracking.py")):
+        users = {p.name for p in SOURCES if any(m.startswith(library) for m in imports(p))}
+        assert users == {owner}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--help"],
+        ["train", "configs/lm/arithmetic.yaml", "--help"],
+        ["train", "configs/lm/arithmetic.yaml", "trainer.stepz=1"],
+        ["sweep", "lm", "--dry-run"],
+    ],
+    ids=lambda c: c[-1],
+)
+def test_answers_that_need_no_training_import_nothing_heavy(command: list[str]) -> None:
+    code = (
+        "import sys\nfrom suite.cli import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        f"print('HEAVY', [m for m in {HEAVY} if m in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "HEAVY []"

@@ -1,0 +1,250 @@
+"""The language-model domain's parts: task, tokenizer, sampler, statistics, cached reference."""
+
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.distributions import Categorical, kl_divergence
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from suite.domains.lm.config import LMConfig
+from suite.domains.lm.policy import sequence_statistics, token_logprobs
+from suite.domains.lm.reference import demonstration_loss, reference_model, reference_signature
+from suite.domains.lm.rollout import complete, judge
+from suite.domains.lm.sampling import sample
+from suite.domains.lm.tasks import build_task
+from suite.domains.lm.tasks.arithmetic import Arithmetic
+from suite.domains.lm.tokenizer import character_tokenizer
+from tests.conftest import Tiny
+
+TASK = Arithmetic(digits=2)
+TOKENIZER = character_tokenizer(TASK.alphabet)
+
+
+@pytest.fixture
+def model() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    config = LlamaConfig(
+        vocab_size=len(TOKENIZER),
+        num_attention_heads=2,
+        initializer_range=0.5,  # far from uniform, so that errors show
+        pad_token_id=TOKENIZER.pad_token_id,
+        bos_token_id=TOKENIZER.bos_token_id,
+        eos_token_id=TOKENIZER.eos_token_id,
+        **shape,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+def test_arithmetic_judges_the_exact_result() -> None:
+    assert TASK.demonstration("12+90=") == "102"
+    assert TASK.demonstration("12-90=") == "-78"
+    assert TASK.judge("12-12=", "0")
+    assert not TASK.judge("12+90=", "0102")
+    assert not TASK.judge("12+90=", "")
+
+
+def test_held_out_prompts_never_occur_in_training() -> None:
+    generator = torch.Generator().manual_seed(0)
+    training = set(TASK.prompts(5000, generator, held_out=False))
+    held_out = set(TASK.prompts(2000, generator, held_out=True))
+    assert not training & held_out
+    assert all(p[-1] == "=" for p in training | held_out)
+
+
+def test_the_longest_answers_fit(model: LlamaForCausalLM) -> None:
+    for prompt in ("99+99=", "0-99="):
+        assert len(TASK.demonstration(prompt)) + 1 <= TASK.max_new_tokens
+
+
+def test_the_tokenizer_returns_what_it_was_given_and_reloads(tmp_path: Path) -> None:
+    text = "12-345=-333"
+    TOKENIZER.save_pretrained(tmp_path)
+    for tokenizer in (TOKENIZER, AutoTokenizer.from_pretrained(tmp_path)):
+        ids = tokenizer([text, "1="], padding=True)["input_ids"]
+        assert tokenizer.batch_decode(ids, skip_special_tokens=True) == [text, "1="]
+        assert ids[1][0] == tokenizer.pad_token_id, "prompts are padded on the left"
+
+
+def test_samples_follow_the_model_and_keep_their_tokens(model: LlamaForCausalLM) -> None:
+    prompts = ["1+2=", "34-56="]
+    generator = torch.Generator().manual_seed(0)
+    drawn = complete(model, TOKENIZER, TASK, prompts, 2000, generator)
+    first = drawn.input_ids[:, -drawn.completion_mask.shape[1]].view(2, 2000)
+    for row, prompt in enumerate(prompts):
+        ids = TOKENIZER([prompt], return_tensors="pt")["input_ids"]
+        expected = model(input_ids=ids).logits[0, -1].softmax(-1)
+        found = torch.bincount(first[row], minlength=len(TOKENIZER)) / 2000
+        # Five standard errors of a share estimated from 2000 draws.
+        error = 5 * (expected * (1 - expected) / 2000).sqrt() + 1e-3
+        assert ((found - expected).abs() < error).all()
+
+
+def test_a_finished_sample_ends_with_its_end_token_and_then_padding(
+    model: LlamaForCausalLM,
+) -> None:
+    drawn = complete(model, TOKENIZER, TASK, ["1+2="] * 50, 4, torch.Generator().manual_seed(1))
+    length = drawn.completion_mask.shape[1]
+    for tokens, mask in zip(drawn.input_ids[:, -length:], drawn.completion_mask, strict=True):
+        count = int(mask.sum())
+        assert mask[:count].all()
+        assert not mask[count:].any()
+        assert (tokens[count:] == TOKENIZER.pad_token_id).all()
+        ends = (tokens[:count] == TOKENIZER.eos_token_id).nonzero().flatten().tolist()
+        assert ends == ([count - 1] if count < length or ends else [])
+
+
+def test_greedy_completion_equals_plain_generate(model: LlamaForCausalLM) -> None:
+    prompts = ["1+2=", "34-56=", "99+9="]
+    ours = complete(model, TOKENIZER, TASK, prompts, 1, torch.Generator(), greedy=True)
+    encoded = TOKENIZER(prompts, return_tensors="pt", padding=True)
+    theirs = model.generate(
+        **encoded, max_new_tokens=TASK.max_new_tokens, do_sample=False, use_cache=True
+    )
+    assert torch.equal(ours.input_ids, theirs[:, : ours.input_ids.shape[1]])
+
+
+def test_statistics_equal_one_sequence_at_a_time_without_padding(model: LlamaForCausalLM) -> None:
+    torch.manual_seed(1)
+    policy = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    prompts = ["1+2=", "34-56="]
+    drawn = complete(model, TOKENIZER, TASK, prompts, 3, torch.Generator().manual_seed(2))
+    found = sequence_statistics(
+        token_logprobs(policy, drawn), token_logprobs(model, drawn), drawn, "forward"
+    )
+    length = drawn.completion_mask.shape[1]
+    for i in range(6):
+        start = int((drawn.input_ids[i] != TOKENIZER.pad_token_id).nonzero()[0])
+        end = drawn.input_ids.shape[1] - length + int(drawn.completion_mask[i].sum())
+        ids = drawn.input_ids[i, start:end][None]
+        first = drawn.input_ids.shape[1] - length - start  # the prompt's length
+        logits, reference = (m(input_ids=ids).logits[0, first - 1 : -1] for m in (policy, model))
+        p, q = Categorical(logits=reference), Categorical(logits=logits)
+        targets = ids[0, first:]
+        tolerance = {"atol": 1e-4, "rtol": 1e-4}
+        torch.testing.assert_close(found.logp[i], q.log_prob(targets).sum(), **tolerance)
+        torch.testing.assert_close(found.kl[i], kl_divergence(p, q).sum(), **tolerance)
+        torch.testing.assert_close(found.entropy[i], q.entropy().sum(), **tolerance)
+
+
+def test_pretraining_learns_the_answers_tokens_and_nothing_else(model: LlamaForCausalLM) -> None:
+    prompts, answers = ["1+2=", "34-56="], ["3<end>", "-22<end>"]
+    found = demonstration_loss(model, TOKENIZER, prompts, answers)
+    total, count = torch.zeros(()), 0
+    for prompt, answer in zip(prompts, answers, strict=True):
+        ids = TOKENIZER([prompt + answer], return_tensors="pt")["input_ids"]
+        first = len(prompt)
+        logp = model(input_ids=ids).logits[0].log_softmax(-1)
+        picked = logp[first - 1 : -1].gather(1, ids[0, first:, None])
+        total, count = total - picked.sum(), count + len(picked)
+    assert count == 2 + 4  # "3" and its end, "-22" and its end
+    torch.testing.assert_close(found, total / count, atol=1e-5, rtol=1e-5)
+
+
+def test_judged_completions_are_of_their_own_prompt() -> None:
+    prompts = ["1+2=", "5+5="]
+    rows = TOKENIZER(["3<end>", "10<end>", "3<end>", "10<end>"], padding_side="right", padding=True)
+    tokens = torch.tensor(rows["input_ids"])
+    from suite.domains.lm.sampling import Completions
+
+    completions = Completions(tokens, tokens, tokens != TOKENIZER.pad_token_id)
+    assert judge(TASK, TOKENIZER, prompts, completions).tolist() == [[1, 0], [0, 1]]
+
+
+def test_the_saved_policy_loads_with_transformers_and_completes(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny("lm")
+    cache = Path(config.results_dir) / "references"
+    model, tokenizer = reference_model(config.domain, build_task(config.domain), cache)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    ids = AutoTokenizer.from_pretrained(tmp_path)(["1+2="], return_tensors="pt")["input_ids"]
+    torch.testing.assert_close(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_the_cache_is_keyed_by_what_determines_the_reference() -> None:
+    base = LMConfig()
+    assert reference_signature(base) == reference_signature(LMConfig(prompts=3, samples=9))
+    assert reference_signature(base) != reference_signature(LMConfig(digits=3))
+
+
+@pytest.mark.slow
+def test_two_runs_that_start_together_train_one_reference(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny("lm", results=tmp_path)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom suite.config import load\n"
+        "from suite.domains.lm import reference\n"
+        "from suite.domains.lm.tasks import build_task\n"
+        "pretrain = reference.pretrain\n"
+        "def counted(*a):\n    print('trained', flush=True)\n    return pretrain(*a)\n"
+        "reference.pretrain = counted\n"
+        "s = load(Path(sys.argv[1])).domain\n"
+        "m, _ = reference.reference_model(s, build_task(s), Path(sys.argv[2]))\n"
+        "print('sum', sum(p.double().sum().item() for p in m.parameters()))\n"
+    )
+    from suite.results import RunFolder
+
+    run = RunFolder.of(config)
+    run.create(config)
+    command = [sys.executable, "-c", code, str(run.path / "config.yaml"), str(tmp_path / "cache")]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert sum(text.count("trained") for text in outputs) == 1
+    sums = {text.partition("sum ")[2] for text in outputs}
+    assert len(sums) == 1
+    assert sums != {""}
+
+
+def test_an_unreachable_accuracy_says_what_to_change(tiny: Tiny, tmp_path: Path) -> None:
+    settings = tiny(
+        "lm", "domain.pretrain.target_accuracy=1", "domain.pretrain.max_steps=10"
+    ).domain
+    with pytest.raises(RuntimeError, match=r"max_steps=10, below domain\.pretrain\.target_acc"):
+        reference_model(settings, build_task(settings), tmp_path)
+
+
+def test_an_interrupted_pretraining_continues_to_the_same_weights(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from suite.domains.lm import reference
+
+    settings = tiny(
+        "lm", "domain.pretrain.target_accuracy=0.001", "domain.pretrain.check_every=2"
+    ).domain
+    task = build_task(settings)
+    accuracies = [0.0, 0.0, 1.0]
+    monkeypatch.setattr(reference, "held_out_accuracy", lambda *a, **k: accuracies.pop(0))
+    whole, _ = reference_model(settings, task, tmp_path / "whole")
+
+    accuracies = [0.0, 0.0, 1.0]
+    steps = iter(range(10))
+    one_step = reference.supervised_step
+
+    def dying(*arguments: object) -> None:
+        if next(steps) == 3:
+            raise KeyboardInterrupt
+        one_step(*arguments)
+
+    monkeypatch.setattr(reference, "supervised_step", dying)
+    with pytest.raises(KeyboardInterrupt):
+        reference_model(settings, task, tmp_path / "torn")
+    monkeypatch.setattr(reference, "supervised_step", one_step)
+    torn, _ = reference_model(settings, task, tmp_path / "torn")
+    for a, b in zip(whole.parameters(), torn.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_sampling_does_not_touch_the_global_random_stream(model: LlamaForCausalLM) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    ids = torch.tensor([[5, 6]])
+    sample(model, ids, torch.ones_like(ids), 2, 3, torch.Generator().manual_seed(0))
+    assert torch.equal(torch.rand(2), expected)

@@ -1,0 +1,129 @@
+"""The shared module: gradients over accumulation and ranks, schedules, and the reference."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from suite.config import OptimizerConfig, ReferenceConfig
+from suite.feedback import Feedback, Shares
+from suite.module import NonFiniteLoss, learning_rate_factor
+from suite.objectives.pmpo import pmpo
+from suite.reference import follow
+from suite.results import RunFolder
+from suite.train import train
+from tests.conftest import Tiny
+
+
+class Scorer(nn.Module):
+    """A policy over eight outcomes whose logits are linear in the context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(3, 8, dtype=torch.float64)
+
+    def forward(self, part: slice) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(1)
+        x = torch.randn(6, 3, generator=generator, dtype=torch.float64)[part]
+        samples = torch.randint(8, (6, 4), generator=generator)[part]
+        accept = (torch.rand(6, 4, generator=generator) > 0.5).double()[part]
+        logp = self.linear(x).log_softmax(-1)
+        kl = (0.125 * (torch.tensor(0.125).log() - logp)).sum(-1)
+        feedback = Feedback(logp.gather(1, samples), kl, accept, 1 - accept)
+        shares = Shares(0.5, 0.5)
+        by_context = pmpo(feedback, alpha=0.3, beta=1.5).loss
+        return by_context + pmpo(feedback, alpha=0.3, beta=1.5, shares=shares).loss
+
+
+def gradient_of_rank(rank: int, folder: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", RANK=str(rank), WORLD_SIZE="2")
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+    )
+    model = DistributedDataParallel(Scorer())
+    model(slice(3 * rank, 3 * rank + 3)).backward()
+    torch.save(model.module.linear.weight.grad, f"{folder}/rank{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_give_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
+    mp.spawn(gradient_of_rank, (str(tmp_path),), nprocs=2)
+    whole = Scorer()
+    whole(slice(0, 6)).backward()
+    for rank in (0, 1):
+        found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        torch.testing.assert_close(found, whole.linear.weight.grad, atol=1e-14, rtol=0)
+
+
+def test_accumulation_takes_one_step_per_so_many_batches(tiny: Tiny) -> None:
+    config = tiny("bandit", "trainer.accumulate=3", "trainer.steps=4", "trainer.log_every=1")
+    train(config)
+    rows = RunFolder.of(config).metrics()
+    assert [row["step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 0.25 * 1.0), (1, 0.5 * 0.9), (3, 0.7), (9, 0.1)])
+def test_the_learning_rate_warms_up_and_decays(step: int, factor: float) -> None:
+    plan = OptimizerConfig(warmup=3, decay="linear")
+    assert learning_rate_factor(plan, step, steps=10) == pytest.approx(factor)
+
+
+def test_the_reference_follows_as_told() -> None:
+    def after(settings: ReferenceConfig, step: int) -> float:
+        policy, reference = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
+        nn.init.constant_(policy.weight, 8.0)
+        nn.init.constant_(reference.weight, 4.0)
+        follow(policy, reference, settings, step)
+        return reference.weight.item()
+
+    assert after(ReferenceConfig(update="frozen"), 50) == 4.0
+    assert after(ReferenceConfig(update="copy", every=50), 49) == 4.0
+    assert after(ReferenceConfig(update="copy", every=50), 50) == 8.0
+    assert after(ReferenceConfig(update="average", rate=0.25), 1) == 5.0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_term(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from suite.domains.bandit.domain import Bandit
+
+    honest, calls = Bandit.feedback, iter(range(100))
+
+    def poisoned(self: Bandit, batch: object) -> Feedback:
+        feedback = honest(self, batch)
+        return feedback if next(calls) < 6 else feedback._replace(kl=feedback.kl * float("nan"))
+
+    monkeypatch.setattr(Bandit, "feedback", poisoned)
+    config = tiny("bandit")
+    with pytest.raises(NonFiniteLoss, match="not finite at step 7: anchor is nan"):
+        train(config)
+    run = RunFolder.of(config)
+    summary = run.summary()
+    assert summary["status"] == "failed"
+    assert "step 7: anchor is nan" in summary["error"]
+    assert summary["step"] == 4, "what was measured before is kept"
+    # The same command after the cause is gone continues from the last checkpoint, at step 6.
+    monkeypatch.undo()
+    assert train(config)["status"] == "finished"
+    assert RunFolder.of(config).summary()["step"] == 12
+
+
+def test_auxiliary_losses_are_added_and_logged(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    from suite.domains.bandit.domain import Bandit
+
+    def extra(self: Bandit, batch: object) -> dict[str, torch.Tensor]:
+        return {"critic": 3 * self.policy.mean.square().sum() + 100}
+
+    config = tiny("bandit", "trainer.log_every=1")
+    monkeypatch.setattr(Bandit, "auxiliary_losses", extra)
+    train(config)
+    row = next(row for row in RunFolder.of(config).metrics() if "train/loss" in row)
+    parts = ("accepted", "rejected", "anchor", "critic")
+    assert row["train/loss"] == pytest.approx(sum(row[f"train/{part}"] for part in parts))
+    assert row["train/critic"] > 100

@@ -1,0 +1,46 @@
+"""Intervals against textbook numbers, and equal seeds for equal results."""
+
+import math
+
+import numpy as np
+import pytest
+
+from suite import stats
+
+
+def test_the_mean_has_students_interval() -> None:
+    # Mean 2, standard deviation 1, n = 3: half width 4.30265/√3 = 2.48414.
+    found = stats.mean([1.0, 2.0, 3.0])
+    assert found.value == 2.0
+    assert found.low == pytest.approx(2 - 2.48414, abs=1e-4)
+    assert found.high == pytest.approx(2 + 2.48414, abs=1e-4)
+
+
+def test_one_run_has_no_interval() -> None:
+    assert math.isnan(stats.mean([1.0]).low)
+    assert math.isnan(stats.interquartile_mean([1.0]).low)
+    assert stats.interquartile_mean([1.0]).value == 1.0
+
+
+def test_the_interquartile_mean_ignores_the_outer_quarters() -> None:
+    assert stats.interquartile_mean([-1000, 1, 2, 3, 4, 5, 6, 1000]).value == 3.5
+
+
+def test_probability_of_improvement_counts_pairs_and_halves_ties() -> None:
+    # 3 > 2, 3 = 3, 1 < 2, 1 < 3: (1 + ½)/4
+    assert stats.probability_of_improvement([3.0, 1.0], [2.0, 3.0]).value == 0.375
+    assert stats.probability_of_improvement([5, 6, 7], [1, 2, 3]) == (1.0, 1.0, 1.0)
+
+
+def test_the_bootstrap_covers_the_truth_about_as_often_as_it_says() -> None:
+    generator = np.random.default_rng(0)
+    samples = generator.normal(size=(200, 30))
+    found = [stats.interquartile_mean(sample) for sample in samples]
+    covered = np.mean([e.low <= 0 <= e.high for e in found])
+    assert 0.88 <= covered <= 0.99
+
+
+def test_equal_seeds_give_equal_intervals() -> None:
+    values = np.random.default_rng(0).normal(size=12)
+    assert stats.interquartile_mean(values, seed=3) == stats.interquartile_mean(values, seed=3)
+    assert stats.interquartile_mean(values, seed=3) != stats.interquartile_mean(values, seed=4)
