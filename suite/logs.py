@@ -3,16 +3,10 @@
 import logging
 import warnings
 
-from rich.console import Console
-from rich.logging import RichHandler
-
 
 def set_up_logging() -> None:
     """Show our own messages, and of the libraries' only warnings that concern the user."""
-    handler = RichHandler(
-        console=Console(stderr=True), show_time=False, show_path=False, markup=False
-    )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     logging.getLogger("suite").setLevel(logging.INFO)
 
 

@@ -124,10 +124,9 @@ class RunFolder:
 
     def report_progress(self, **facts: Any) -> None:
         """Say where the run stands, to whoever watches."""
-        write_json(
-            self.path / "progress.json",
-            {**facts, "job": os.environ.get("SUBMITIT_LOCAL_JOB_ID"), "updated": time.time()},
-        )
+        job = os.environ.get("SUBMITIT_LOCAL_JOB_ID")
+        who = {"pid": os.getpid(), "job": job, "updated": time.time()}
+        write_json(self.path / "progress.json", facts | who)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return all whole rows of metrics."""

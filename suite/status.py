@@ -35,7 +35,10 @@ def print_plan(sweep: Sweep, retry: bool) -> None:
         table.add_row(config.run_name, state, action)
     console.print(table)
     summary = ", ".join(f"{count} {action}" for action, count in counts.items())
-    console.print(f"{len(sweep.points)} runs in {sweep.folder}: {summary}. Nothing was started.")
+    console.print(
+        f"{len(sweep.points)} runs in {sweep.folder}: {summary}. Nothing was started.",
+        soft_wrap=True,
+    )
 
 
 def print_status(folder: Path) -> int:

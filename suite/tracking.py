@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import wandb
 
 logger = logging.getLogger(__name__)
-LOGIN_SECONDS = 30.0
+LOGIN_SECONDS = 20.0
 FINISH_SECONDS = 60.0
 
 
@@ -24,14 +24,15 @@ class Tracker:
         self.run: wandb.Run | None = None
         if config.logging.wandb == "disabled":
             return
-        from wandb import Error
+        import wandb as library
 
-        for mode in (config.logging.wandb, "offline"):
+        for mode in dict.fromkeys((config.logging.wandb, "offline")):
             try:
                 self.run = start(config, folder, mode)
                 return
-            except (Error, OSError, TimeoutError) as error:
+            except Exception as error:  # a mirror may break in any way; training goes on
                 logger.warning("Weights & Biases (%s): %s", mode, error)
+                library.teardown()  # or the next attempt finds the run's id in use
 
     def log(self, step: int, row: dict[str, float]) -> None:
         """Send one row."""
@@ -47,7 +48,7 @@ class Tracker:
             return
         try:
             act(self.run)
-        except Exception as error:  # a mirror may break in any way; training goes on
+        except Exception as error:
             logger.warning("Weights & Biases stopped, training goes on: %s", error)
             self.run = None
 

@@ -1,6 +1,7 @@
 """One run from its configuration to its summary: the recipe, the same for every domain."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ from suite.tracking import Tracker
 logger = logging.getLogger(__name__)
 
 
-def train(config: Config) -> dict[str, Any]:
+def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any]:
     """Run a configuration from where it stands, and return its summary.
+
+    Further Lightning `callbacks` act before the suite's own.
 
     A finished run is left as it is; after a stop signal the status is `interrupted`. Raises
     Claimed where another process works on the run; any other error is also written to the run's
@@ -38,7 +41,7 @@ def train(config: Config) -> dict[str, Any]:
         run.begin()
         try:
             with interruptible():
-                return fit(config, run)
+                return fit(config, run, callbacks)
         except Interrupted as interruption:
             return {"status": "interrupted", "signal": str(interruption)}
         except Exception as error:
@@ -46,7 +49,7 @@ def train(config: Config) -> dict[str, Any]:
             raise
 
 
-def fit(config: Config, run: RunFolder) -> dict[str, Any]:
+def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict[str, Any]:
     """Build the parts, train, and write what came out."""
     torch.set_num_threads(config.trainer.threads)
     L.seed_everything(config.seed, verbose=False)
@@ -80,6 +83,7 @@ def fit(config: Config, run: RunFolder) -> dict[str, Any]:
         devices=1,
         precision=config.trainer.precision,  # type: ignore[arg-type]  # checked by Lightning
         callbacks=[
+            *callbacks,
             ReferenceRefresh(domain, config.reference),
             Record(domain, config.trainer, log),
             progress,
@@ -117,6 +121,7 @@ def resume_point(run: RunFolder) -> Path | None:
             "%s continues from step %s; %s later rows of metrics were dropped",
             *(run.path.name, found.step, dropped),
         )
-    elif found.broken:
-        logger.warning("%s starts again: no checkpoint is whole", run.path.name)
+    else:
+        again = " again: no checkpoint is whole" if found.broken else ""
+        logger.info("%s starts%s", run.path.name, again)
     return found.path

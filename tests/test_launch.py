@@ -1,0 +1,150 @@
+"""Sweeps as processes: failures stay alone, kills lose nothing, two launchers share the work."""
+
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from suite.results import RunFolder
+from tests import processes
+from tests.conftest import ROOT, SCHEDULE, TINY
+
+pytestmark = pytest.mark.slow
+STEPS = ["trainer.steps=1500", "trainer.eval_every=50", "trainer.checkpoint_every=100"]
+STEPS += ["trainer.log_every=10"]
+
+
+def sweep_file(folder: Path, grids: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(f"config: {ROOT}/configs/bandit/sphere.yaml\ngrids: {grids}\n")
+    return path
+
+
+def command(path: Path, results: Path, *more: str) -> list[str]:
+    fixed = [*TINY["bandit"], f"results_dir={results}", "logging.wandb=disabled"]
+    return ["sweep", str(path), *fixed, *more]
+
+
+def states(folder: Path) -> list[str]:
+    return sorted(RunFolder(p).state() for p in (folder / "mine/runs").glob("*"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The metrics of a sweep that nothing happens to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    path = sweep_file(folder, "{a: {seed: [0, 1, 2, 3, 4, 5]}}")
+    code, output = processes.suite(*command(path, folder, *STEPS))
+    assert code == 0, output
+    assert "mine: 6 finished" in output
+    metrics = processes.contents(folder / "mine")
+    assert len(metrics) == 6
+    return metrics
+
+
+def test_killed_at_random_moments_a_sweep_ends_bit_identical(
+    undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    path = sweep_file(tmp_path, "{a: {seed: [0, 1, 2, 3, 4, 5]}}")
+    seed = random.randrange(10**6)
+    print("seed of the kills:", seed)
+    chooser = random.Random(seed)
+    for number in (signal.SIGKILL, signal.SIGKILL):
+        process = processes.start(command(path, tmp_path, *STEPS))
+        before = len(list(tmp_path.glob("mine/runs/*/summary.json")))
+        processes.wait_until(
+            lambda b=before: len(list(tmp_path.glob("mine/runs/*/summary.json"))) > b, process
+        )
+        time.sleep(chooser.uniform(0.0, 1.0))
+        processes.kill_group(process, number)
+        processes.finish(process)
+    code, output = processes.suite(*command(path, tmp_path, *STEPS))
+    assert code == 0, output
+    assert processes.contents(tmp_path / "mine") == undisturbed
+
+
+def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
+    undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    path = sweep_file(tmp_path, "{a: {seed: [0, 1, 2, 3, 4, 5]}}")
+    process = processes.start(command(path, tmp_path, *STEPS))
+    processes.wait_until(lambda: any(tmp_path.glob("mine/runs/*/checkpoints/last.ckpt")), process)
+    processes.kill_group(process, signal.SIGINT)  # as a terminal does
+    code, output = processes.finish(process)
+    assert code == 130
+    assert "every run saves a checkpoint; the same command goes on" in output
+    assert "running" not in states(tmp_path)
+    assert "failed" not in states(tmp_path)
+    code, output = processes.suite(*command(path, tmp_path, *STEPS))
+    assert code == 0, output
+    assert processes.contents(tmp_path / "mine") == undisturbed
+    logs = len(list((tmp_path / "mine/logs").iterdir()))
+    code, output = processes.suite(*command(path, tmp_path, *STEPS))
+    assert code == 0
+    assert len(list((tmp_path / "mine/logs").iterdir())) == logs, "nothing is run again"
+
+
+def test_two_launchers_at_once_run_every_point_once(
+    undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    path = sweep_file(tmp_path, "{a: {seed: [0, 1, 2, 3, 4, 5]}}")
+    both = [processes.start(command(path, tmp_path, *STEPS)) for _ in range(2)]
+    outcomes = [processes.finish(process) for process in both]
+    assert [code for code, _ in outcomes] == [0, 0], outcomes
+    assert processes.contents(tmp_path / "mine") == undisturbed
+    logs = [p.read_text() for p in (tmp_path / "mine/logs").glob("*.out")]
+    for run in undisturbed:
+        assert sum(f"{run} starts" in text for text in logs) == 1
+
+
+def test_a_failing_run_stops_no_other_and_is_retried_only_when_asked(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, "{a: {optimizer.lr: [0.03, 1.0e+38], seed: [0, 1]}}")
+    code, output = processes.suite(*command(path, tmp_path, *SCHEDULE))
+    assert code == 1
+    assert states(tmp_path) == ["failed", "failed", "finished", "finished"]
+    assert output.count("NonFiniteLoss: the loss is not finite at step") >= 2
+    report = (tmp_path / "mine/report.md").read_text()
+    assert "2 of 4 runs are not finished" in report
+    assert "NonFiniteLoss" in report
+    scores = (tmp_path / "mine/scores.csv").read_text().splitlines()
+    assert scores[0] == "run,domain,task,objective,feedback,seed,status,step,score,kl"
+    assert len(scores) == 5
+    jobs = len(list((tmp_path / "mine/logs").iterdir()))
+    code, output = processes.suite(*command(path, tmp_path, *SCHEDULE))
+    assert code == 1
+    assert "`--retry` runs failed points again" in output
+    assert len(list((tmp_path / "mine/logs").iterdir())) == jobs, "nothing was started"
+    code, output = processes.suite(*command(path, tmp_path, *SCHEDULE, "--retry"))
+    assert code == 1
+    assert len(list((tmp_path / "mine/logs").iterdir())) > jobs
+    code, output = processes.suite("status", "mine", "--results-dir", str(tmp_path))
+    assert code == 0
+    assert "2 failed, 2 finished" in output
+
+
+def test_a_worker_that_dies_fails_its_run_and_is_replaced(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, "{a: {seed: [0, 1, 2]}}")
+    process = processes.start(command(path, tmp_path, *STEPS, "--parallel", "1"))
+    processes.wait_until(lambda: any(tmp_path.glob("mine/runs/*/checkpoints/last.ckpt")), process)
+    (running,) = [
+        run
+        for run in map(RunFolder, (tmp_path / "mine/runs").iterdir())
+        if run.state() == "running"
+    ]
+    os.kill(running.progress()["pid"], signal.SIGKILL)
+    code, output = processes.finish(process)
+    assert code == 1, output
+    assert states(tmp_path) == ["failed", "finished", "finished"]
+    assert "its process died; see" in output
+    assert running.state() == "failed"
+
+
+def test_a_dry_run_says_what_would_happen_and_does_nothing(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, "{a: {seed: [0, 1]}}")
+    code, output = processes.suite(*command(path, tmp_path, "--dry-run"))
+    assert code == 0
+    assert "2 run. Nothing was started." in output
+    assert not (tmp_path / "mine").exists()

@@ -1,0 +1,127 @@
+"""What a report says about finished, half-finished and failed sweeps, and of β thresholds."""
+
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from suite.beta_map import beta_curves
+from suite.comparison import COLUMNS, collect, curve
+from suite.report import write_report
+from suite.results import RunFolder
+from suite.sweep import Sweep, load_sweep
+from tests.conftest import ROOT
+
+Made = Callable[..., Sweep]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    """A sweep whose runs ended as told: scores by (feedback, seed), or by β; None is not begun."""
+
+    def make(grids: str, score: Callable[..., float | None], report: str = "{}") -> Sweep:
+        path = tmp_path / "mine.yaml"
+        base = ROOT / "configs/bandit/sphere.yaml"
+        path.write_text(f"config: {base}\ngrids: {grids}\nreport: {report}\n")
+        sweep = load_sweep(path, [f"results_dir={tmp_path}/results"])
+        for config in sweep.points.values():
+            run, final = RunFolder.of(config), score(config)
+            run.create(config)
+            if final is None:
+                continue
+            run.begin()
+            run.report_progress(step=10)
+            for step, value in ((0, 1.0), (5, (1 + final) / 2), (10, final)):
+                run.log(step, {"eval/score": value, "eval/kl": step / 10})
+            run.log(5, {"train/reference_reject_share": 0.5})
+            failed = final < 0
+            run.finish("failed" if failed else "finished", "it broke" if failed else None)
+        return sweep
+
+    return make
+
+
+MODES = "{a: {feedback: [positive, mixed], seed: [0, 1, 2]}}"
+
+
+def test_tables_figures_and_csv_hold_what_the_runs_measured(made: Made) -> None:
+    scores = {"positive": [4.0, 5.0, 6.0], "mixed": [7.0, 8.0, 9.0]}
+    sweep = made(MODES, lambda c: scores[c.feedback][c.seed], "{title: T, question: Q?}")
+    page = write_report(sweep, "suite sweep mine")
+    text = (sweep.folder / "report.md").read_text()
+    # Mean 5, half width of Student's t for s = 1, n = 3: 2.484; the start is 1 in every run.
+    assert "| sphere-10d | positive | 3 | 5 [2.516, 7.484] | 5 [" in text
+    assert "positive improves: 5 [2.516, 7.484], from the reference's 1 [1, 1]; gain 4 [" in text
+    assert "| sphere-10d | positive | mixed | 0 [0, 0] |" in text
+    assert "suite sweep mine" in text
+    rows = list(csv.DictReader((sweep.folder / "scores.csv").read_text().splitlines()))
+    assert tuple(rows[0]) == COLUMNS
+    assert sorted(float(row["score"]) for row in rows) == [4, 5, 6, 7, 8, 9]
+    assert {row["status"] for row in rows} == {"finished"}
+    html = page.read_text()
+    assert "<h1>T</h1>" in html
+    assert not re.search(r'(src|href)="(?!data:|scores\.csv)', html), "the page is self-contained"
+    for name in ("learning_curves", "diagnostics"):
+        assert (sweep.folder / f"figures/{name}.png").read_bytes()[:4] == b"\x89PNG"
+        assert "<svg" in (sweep.folder / f"figures/{name}.svg").read_text()
+
+
+def test_a_half_finished_sweep_is_reported_with_what_is_missing(made: Made) -> None:
+    def score(config: object) -> float | None:
+        return {0: 5.0, 1: -3.0, 2: None}[config.seed]  # type: ignore[attr-defined]
+
+    sweep = made(MODES, score)
+    write_report(sweep, "suite sweep mine")
+    text = (sweep.folder / "report.md").read_text()
+    assert "4 of 6 runs are not finished" in text
+    assert text.count("failed: it broke") == 2
+    assert text.count(" queued") >= 2
+    assert "| sphere-10d | positive | 1 | 5 |" in text
+    assert "too few runs for a verdict" in text
+
+
+def test_a_sweep_without_any_finished_run_has_a_report_too(made: Made) -> None:
+    sweep = made(MODES, lambda c: None)
+    page = write_report(sweep, "suite sweep mine")
+    assert "6 of 6 runs are not finished" in page.read_text()
+
+
+def test_names_and_errors_cannot_inject_markup(made: Made) -> None:
+    sweep = made(MODES, lambda c: None, '{title: "<script>alert(1)</script>"}')
+    assert "<script>" not in write_report(sweep, "x").read_text()
+
+
+BETAS = "{b: {objective.alpha: [0], objective.beta: [0, 0.5, 1, 1.5, 2], seed: [0, 1, 2]}}"
+
+
+@pytest.mark.parametrize(
+    ("stable_from", "measured", "agrees"),
+    [(1.5, 1.5, True), (2.0, 2.0, True), (1.0, 1.0, False), (9.0, None, None)],
+)
+def test_thresholds_are_measured_from_the_runs_and_predicted_from_the_closed_form(
+    made: Made, stable_from: float, measured: float | None, agrees: bool | None
+) -> None:
+    # Predicted: M = β − 1 > .6632, so β > 1.6632, first on the grid at 2.
+    sweep = made(BETAS, lambda c: 2.0 if c.objective.beta >= stable_from else 0.5)
+    (found,) = beta_curves(collect(sweep))
+    assert found.predicted == pytest.approx(1.6632, abs=1e-4)
+    assert found.bound == pytest.approx(2.0)
+    assert found.measured == measured
+    assert found.agrees is agrees
+
+
+def test_one_unstable_seed_makes_a_beta_unstable(made: Made) -> None:
+    sweep = made(BETAS, lambda c: 0.5 if (c.objective.beta, c.seed) == (1.5, 1) else 2.0)
+    (found,) = beta_curves(collect(sweep))
+    assert found.measured == 2.0
+
+
+def test_curves_use_the_steps_that_all_runs_reached(made: Made) -> None:
+    sweep = made(MODES, lambda c: 4.0)
+    records = collect(sweep)
+    records[0].folder.log(15, {"eval/score": 9.0})
+    steps, values = curve(records, "eval/score")
+    assert steps.tolist() == [0, 5, 10]
+    assert values.shape == (6, 3)

@@ -1,0 +1,89 @@
+"""Weights & Biases: offline without an account, and never in the way."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from suite.results import RunFolder
+from suite.tracking import Tracker
+from suite.train import train
+from tests import processes
+from tests.conftest import BASE, SCHEDULE, TINY, Tiny
+
+
+@pytest.mark.slow
+def test_an_offline_run_leaves_a_record_under_the_signature(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny("bandit", "logging.wandb=offline", results=tmp_path)
+    code, output = processes.suite(
+        "train", BASE["bandit"], *TINY["bandit"], *SCHEDULE, "logging.wandb=offline",
+        f"results_dir={tmp_path}", f"sweep={config.sweep}",
+    )  # fmt: skip
+    assert code == 0, output
+    run = RunFolder.of(config)
+    (record,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    assert record.stem == f"run-{config.signature}"
+    content = record.read_bytes()
+    for expected in (config.sweep, config.run_name, "eval/score", "pmpo-suite"):
+        assert expected.encode() in content
+
+
+@pytest.mark.slow
+def test_without_network_an_online_run_trains_to_the_same_end(tiny: Tiny, tmp_path: Path) -> None:
+    import os
+
+    plain = tiny("bandit")
+    train(plain)
+    config = tiny("bandit", results=tmp_path)
+    nowhere = {"WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": "0" * 40}
+    process = processes.start(
+        [
+            "train", BASE["bandit"], *TINY["bandit"], *SCHEDULE, "logging.wandb=online",
+            f"results_dir={tmp_path}", f"sweep={config.sweep}",
+        ],
+        env={**os.environ, **nowhere},
+    )  # fmt: skip
+    code, output = processes.finish(process)
+    assert code == 0, output
+    assert "Weights & Biases (online)" in output
+    found = RunFolder.of(config)
+    assert found.metrics_path.read_bytes() == RunFolder.of(plain).metrics_path.read_bytes()
+
+
+class Broken:
+    """A W&B run whose connection is gone."""
+
+    def log(self, row: dict[str, float]) -> None:
+        raise ConnectionError("gone")
+
+    def finish(self, exit_code: int) -> None:
+        raise AssertionError("not called after the first failure")
+
+
+def test_a_mirror_that_breaks_is_dropped_with_a_warning(
+    tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = Tracker(tiny("bandit"), tmp_path)
+    tracker.run = Broken()
+    tracker.log(1, {"eval/score": 1.0})
+    tracker.log(2, {"eval/score": 1.0})
+    tracker.finish(failed=False)
+    assert caplog.text.count("Weights & Biases stopped, training goes on: gone") == 1
+
+
+def test_disabled_means_not_even_imported(tiny: Tiny, tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    run = RunFolder.of(tiny("bandit", results=tmp_path))
+    run.create(tiny("bandit", results=tmp_path))
+    code = (
+        "import sys, json\nfrom pathlib import Path\nfrom suite.config import load\n"
+        "from suite.tracking import Tracker\n"
+        "Tracker(load(Path(sys.argv[1])), Path('.'))\nprint(json.dumps('wandb' in sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run.path / "config.yaml")],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) is False
