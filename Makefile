@@ -21,8 +21,8 @@ setup: $(READY) ## make .venv with everything at the versions of constraints.txt
 $(READY): pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; one to three minutes)"
-	@PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install -qq --disable-pip-version-check torch==2.13.0
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
 sweep: $(READY) ## run what is left of a sweep and write its report (DOMAIN=lm, ARGS='key=value …')
@@ -32,7 +32,7 @@ train: $(READY) ## run one configuration (CONFIG=configs/…, ARGS='key=value �
 	@$(SUITE) train $(CONFIG) $(ARGS)
 
 status: $(READY) ## show how the runs of a sweep stand (DOMAIN=lm)
-	@$(SUITE) status $(DOMAIN)
+	@$(SUITE) status $(DOMAIN) $(ARGS)
 
 report: $(READY) ## write a sweep's report from what is there (DOMAIN=lm)
 	@$(SUITE) report $(DOMAIN) $(ARGS)

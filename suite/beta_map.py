@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from suite import stats
 from suite.comparison import Record, tasks
 from suite.objectives.config import PMPOConfig
-from suite.stats import Estimate
 
 
 class BetaPoint(NamedTuple):
     """The runs of one α and β."""
 
     beta: float
-    score: Estimate
+    scores: NDArray[np.float64]
+    """Final scores, [runs]."""
     start: float
     stable: bool
     """Whether every run ended above its start."""
@@ -84,7 +84,7 @@ def beta_point(records: Sequence[Record], beta: float) -> BetaPoint:
     score = np.array([r.score for r in runs], float)
     start = np.array([r.start_score for r in runs], float)
     stable = bool((score > start).all()) and all(r.state == "finished" for r in runs)
-    return BetaPoint(beta, stats.mean(score), float(start.mean()), stable)
+    return BetaPoint(beta, score, float(start.mean()), stable)
 
 
 def bound(records: Sequence[Record]) -> float | None:

@@ -1,20 +1,23 @@
 """The report's figures, drawn with matplotlib and no display."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
 
 from suite import stats
 from suite.beta_map import BetaCurve
 from suite.comparison import Record, curve, select, tasks, variants
+from suite.stats import Estimate
 from suite.sweep import ReportSettings
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 COLOURS = {"positive": "#0072B2", "negative": "#D55E00", "mixed": "#009E73", "dpo": "#CC79A7"}
 OTHERS = ("#E69F00", "#56B4E9", "#F0E442", "#000000")
+Summary = Callable[[NDArray[np.float64]], Estimate]
 PANEL = (4.6, 3.4)  # inches
 MARKERS = {"positive": "o", "negative": "s", "mixed": "^", "dpo": "D"}
 
@@ -26,11 +29,11 @@ def colour(variant: str, among: Sequence[str]) -> str:
 
 
 def learning_curves(records: Sequence[Record], report: ReportSettings) -> Figure:
-    """Draw the score over steps, one panel per task, with 95 % t intervals over seeds."""
+    """Draw the score over steps, one panel per task, with 95 % intervals over seeds."""
     panels = tasks(records)
     figure, axes = grid_of(len(panels))
     for ax, task in zip(axes, panels, strict=True):
-        draw_curves(ax, records, task, "eval/score")
+        draw_curves(ax, records, task, "eval/score", interval(report))
         start = stats.mean(np.array([r.start_score for r in records if starts(r, task)], float))
         ax.axhline(start.value, color="0.5", ls="--", lw=1, label="reference (start)")
         scale_scores(ax, report)
@@ -44,14 +47,21 @@ def starts(record: Record, task: str) -> bool:
     return record.config.domain.task == task and record.start_score is not None
 
 
-def draw_curves(ax: Axes, records: Sequence[Record], task: str, metric: str) -> None:
-    """Draw a metric's mean and interval for each variant."""
+def interval(report: ReportSettings) -> Summary:
+    """Return how a score is summarised: a t interval, symmetric, does not suit a log scale."""
+    return stats.interquartile_mean if report.log_scale else stats.mean
+
+
+def draw_curves(
+    ax: Axes, records: Sequence[Record], task: str, metric: str, summary: Summary = stats.mean
+) -> None:
+    """Draw a metric's summary and interval for each variant."""
     names = variants(records)
     for name in names:
         steps, values = curve(select(records, task, name), metric)
         if not len(steps):
             continue
-        points = [stats.mean(column) for column in values.T]
+        points = [summary(column) for column in values.T]
         shade = colour(name, names)
         ax.plot(steps, [p.value for p in points], color=shade, label=name, lw=1.8)
         ax.fill_between(
@@ -91,9 +101,8 @@ def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Figure:
     figure, axes = grid_of(len(curves))
     for ax, row in zip(axes, curves, strict=True):
         beta = [p.beta for p in row.points]
-        value = np.array([p.score.value for p in row.points])
-        low = np.array([p.score.low for p in row.points])
-        high = np.array([p.score.high for p in row.points])
+        summaries = [interval(report)(p.scores) for p in row.points]
+        value, low, high = (np.array(column) for column in zip(*summaries, strict=True))
         ax.errorbar(
             beta, value, yerr=[value - low, high - value], fmt="o-", color="#0072B2", capsize=3
         )
@@ -114,6 +123,8 @@ def scale_scores(ax: Axes, report: ReportSettings) -> None:
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     if report.log_scale:
         ax.set_yscale("symlog", linthresh=0.1)
+        low, high = ax.dataLim.y0, ax.dataLim.y1  # both negative: the margin is a factor
+        ax.set_ylim(1.5 * low, 0.7 * high)
 
 
 def grid_of(panels: int) -> tuple[Figure, list[Axes]]:

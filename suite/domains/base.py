@@ -1,32 +1,43 @@
 '''What a domain is: the problem side of a run.
 
-A complete small domain - one number, and feedback that prefers positive ones:
+A complete small domain - one number, and feedback that prefers positive samples:
 
 ```python
+import copy
+
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from suite.feedback import Feedback, Shares, label_by_sign
+
+
 class Coin:
-    """Move the mean of a Gaussian towards preferred samples."""
+    """Move the mean of a Gaussian towards what is preferred."""
 
     def __init__(self, settings, *, feedback, divergence, seed, cache):
+        self.settings = settings
         self.feedback_mode = feedback
-        self.policy = GaussianPolicy(torch.zeros(1), initial_std=1.0)
+        self.policy = torch.nn.ParameterDict({"mean": torch.zeros(1)})
         self.reference = copy.deepcopy(self.policy).requires_grad_(False)
         self.shares = Shares(accept=0.5, reject=0.5)
         self.generator = torch.Generator().manual_seed(seed)
 
     def train_dataloader(self):
         while True:
-            yield self.reference.sample((8, 4), self.generator)
+            noise = torch.randn(self.settings.contexts, 4, generator=self.generator)
+            yield self.reference["mean"] + noise
 
     def feedback(self, batch):
-        labels = label_by_sign(batch[..., 0]).visible(self.feedback_mode)
-        kl = sum(gaussian_kl(*self.reference(), *self.policy()))
-        return Feedback(self.policy.log_prob(batch), kl.expand(len(batch)), *labels)
+        policy, reference = Normal(self.policy["mean"], 1.0), Normal(self.reference["mean"], 1.0)
+        labels = label_by_sign(batch).visible(self.feedback_mode)
+        kl = kl_divergence(reference, policy).expand(len(batch))
+        return Feedback(policy.log_prob(batch), kl, *labels)
 
     def auxiliary_losses(self, batch):
         return {}
 
     def evaluate(self):
-        return {"score": self.policy.mean.item()}
+        return {"score": self.policy["mean"].item()}
 
     def save(self, folder):
         torch.save(self.policy.state_dict(), folder / "policy.pt")
