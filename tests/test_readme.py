@@ -41,9 +41,6 @@ def cut_down(command: str, results: Path) -> list[str]:
     named = [d for word in words for s, d in OF_SWEEP.items() if re.search(rf"\b{s}\b", word)]
     domain = named[0] if named else "lm"
     smaller = [*TINY[domain], *SCHEDULE, "logging.wandb=disabled"]
-    if domain == "lm" and "lm_beta" in words:
-        smaller.remove("trainer.steps=12")  # the sweep file sets the steps
-        smaller.append("trainer.threads=1")
     smaller.append(f"results_dir={results}")
     if "status" in words:
         words += [f"--results-dir={results}"] if words[0] == "suite" else []
