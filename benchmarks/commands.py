@@ -26,7 +26,7 @@ def measure() -> dict[str, float]:
             (runs / run / "summary.json").write_text('{"status": "finished", "score": 0.5}')
             (runs / run / "progress.json").write_text('{"step": 900, "steps": 900}')
         command = [sys.executable, "-m", "suite"]
-        status = [*command, "status", "large", "--results-dir", str(folder)]
+        status = [*command, "status", "large", f"results_dir={folder}"]
         return {
             "suite --help": median(lambda: call([*command, "--help"])),
             f"expand and sign {POINTS:,} points": median(lambda: load_sweep(sweep)),

@@ -59,7 +59,8 @@ def step_of(path: Path) -> int | None:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 return None
-        return int(torch.load(path, weights_only=True, map_location="cpu")["global_step"])
+        content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        return int(content["global_step"])
     except Exception:  # whatever a damaged file raises, the answer is the same
         return None
 

@@ -49,12 +49,14 @@ def parser() -> argparse.ArgumentParser:
     add_sweep(many)
     many.add_argument("--dry-run", action="store_true", help="print the runs and start nothing")
     many.add_argument("--retry", action="store_true", help="run failed runs again")
-    many.add_argument("--parallel", type=int, help="runs side by side (default: the cores)")
+    many.add_argument(
+        "--parallel", type=int, help="runs side by side (default: one per GPU, else per core)"
+    )
     many.set_defaults(act=act_sweep)
 
     status = commands.add_parser("status", help="show how the runs of a sweep stand")
     status.add_argument("name", help="a sweep's name, or its folder under the results")
-    status.add_argument("--results-dir", type=Path, default=Path("results"), metavar="DIR")
+    status.add_argument("overrides", nargs="*", metavar="results_dir=DIR")
     status.set_defaults(act=act_status)
 
     report = commands.add_parser("report", help="write a sweep's report from what is there")
@@ -158,7 +160,12 @@ def act_status(options: argparse.Namespace) -> int:
     """Print how the runs in a results folder stand."""
     from suite.status import print_status
 
-    named = options.results_dir / options.name
+    results = "results"
+    for override in options.overrides:
+        name, _, results = override.partition("=")
+        if name != "results_dir":
+            raise ConfigError(f"status takes results_dir=DIR, found {override!r}")
+    named = Path(results) / options.name
     return print_status(named if named.is_dir() else Path(options.name))
 
 

@@ -26,7 +26,7 @@ def evaluate(path: Path) -> dict[str, float]:
         feedback=config.feedback,
         divergence=config.divergence,
         seed=config.seed,
-        cache=Path(config.results_dir),
+        cache=run.results_dir,
     )
     state = torch.load(found.path, weights_only=True, map_location="cpu")["state_dict"]
     for name, network in (("policy", domain.policy), ("reference", domain.reference)):

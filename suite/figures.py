@@ -124,7 +124,7 @@ def scale_scores(ax: Axes, report: ReportSettings) -> None:
     if report.log_scale:
         ax.set_yscale("symlog", linthresh=0.1)
         low, high = ax.dataLim.y0, ax.dataLim.y1  # both negative: the margin is a factor
-        ax.set_ylim(1.5 * low, 0.7 * high)
+        ax.set_ylim(1.5 * low, high + max(0.02, -0.3 * high))
 
 
 def grid_of(panels: int) -> tuple[Figure, list[Axes]]:

@@ -42,6 +42,11 @@ class RunFolder:
         self.metrics_path = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
 
+    @property
+    def results_dir(self) -> Path:
+        """The folder of all results, which also holds what runs share."""
+        return self.path.resolve().parents[2]
+
     @classmethod
     def of(cls, config: Config) -> "RunFolder":
         """Return the folder of a configuration, which need not exist yet."""

@@ -60,7 +60,7 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
         feedback=config.feedback,
         divergence=config.divergence,
         seed=config.seed,
-        cache=Path(config.results_dir),
+        cache=run.results_dir,
     )
     objective = build_objective(config.objective, config.feedback)
     if warning := objective.warning(domain.shares):

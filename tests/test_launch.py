@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from suite.launch import least_used, visible_gpus
 from suite.results import RunFolder
 from tests import processes
 from tests.conftest import ROOT, SCHEDULE, TINY
@@ -120,7 +121,7 @@ def test_a_failing_run_stops_no_other_and_is_retried_only_when_asked(tmp_path: P
     code, output = processes.suite(*command(path, tmp_path, *SCHEDULE, "--retry"))
     assert code == 1
     assert len(list((tmp_path / "mine/logs").iterdir())) > jobs
-    code, output = processes.suite("status", "mine", "--results-dir", str(tmp_path))
+    code, output = processes.suite("status", "mine", f"results_dir={tmp_path}")
     assert code == 0
     assert "2 failed, 2 finished" in output
 
@@ -148,3 +149,33 @@ def test_a_dry_run_says_what_would_happen_and_does_nothing(tmp_path: Path) -> No
     assert code == 0
     assert "2 run. Nothing was started." in output
     assert not (tmp_path / "mine").exists()
+
+
+def test_workers_that_cannot_begin_end_the_sweep_with_their_log(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, "{a: {seed: [0, 1]}}")
+    broken = tmp_path / "broken/suite_import_hook"
+    broken.mkdir(parents=True)
+    # An environment in which every worker fails before it reaches a run.
+    (broken / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if 'SUBMITIT_LOCAL_JOB_ID' in os.environ:\n"
+        "    sys.exit('no such device')\n"
+    )
+    process = processes.start(
+        command(path, tmp_path), env={**os.environ, "PYTHONPATH": f"{broken}:{ROOT}"}
+    )
+    code, output = processes.finish(process)
+    assert code == 1, output
+    assert "workers die before they begin a run; see" in output
+    assert states(tmp_path) == ["queued", "queued"]
+
+
+def test_workers_spread_over_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert least_used([], []) is None
+    assert least_used([0, 2], []) == 0
+    assert least_used([0, 2], [0]) == 2
+    assert least_used([0, 2], [0, 2, 2]) == 0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, 3")
+    assert visible_gpus() == [1, 3]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []

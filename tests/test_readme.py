@@ -43,8 +43,8 @@ def cut_down(command: str, results: Path) -> list[str]:
     smaller = [*TINY[domain], *SCHEDULE, "logging.wandb=disabled"]
     smaller.append(f"results_dir={results}")
     if "status" in words:
-        words += [f"--results-dir={results}"] if words[0] == "suite" else []
-        return [*words, f"ARGS=--results-dir={results}"] if words[0] == "make" else words
+        where = f"results_dir={results}"
+        return [*words, f"ARGS={where}" if words[0] == "make" else where]
     if words[0] == "suite":
         return [*words, *smaller]
     given = next((w.removeprefix("ARGS=") for w in words if w.startswith("ARGS=")), "")
