@@ -60,8 +60,8 @@ class TrainerConfig:
     threads: int = key(
         1, "CPU threads of the run; results are bit-identical for one value", at_least=1
     )
-    accelerator: str = key("auto", "auto, cpu, gpu, … as in lightning.Trainer")
-    precision: str = key("32-true", "precision as in lightning.Trainer, for instance bf16-mixed")
+    accelerator: Literal["auto", "cpu", "gpu"] = key("auto", "a GPU where there is one, or given")
+    precision: Literal["32-true", "bf16-mixed"] = key("32-true", "of the policy's arithmetic")
 
 
 @dataclass

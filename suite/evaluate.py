@@ -21,13 +21,7 @@ def evaluate(path: Path) -> dict[str, float]:
     if found.path is None:
         raise ConfigError(f"{run.checkpoints}: holds no whole checkpoint; train the run first")
     torch.set_num_threads(config.trainer.threads)
-    domain = build_domain(
-        config.domain,
-        feedback=config.feedback,
-        divergence=config.divergence,
-        seed=config.seed,
-        cache=run.results_dir,
-    )
+    domain = build_domain(config, cache=run.results_dir)
     state = torch.load(found.path, weights_only=True, map_location="cpu")["state_dict"]
     for name, network in (("policy", domain.policy), ("reference", domain.reference)):
         prefix = f"{name}."

@@ -58,7 +58,11 @@ class PreferenceModule(L.LightningModule):
         plan = self.optimizer_settings
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
-            trained, lr=plan.lr, betas=(0.9, plan.beta2), weight_decay=plan.weight_decay, fused=True
+            trained,
+            lr=plan.lr,
+            betas=(0.9, plan.beta2),
+            weight_decay=plan.weight_decay,
+            fused=self.trainer.precision == "32-true",  # Lightning clips no fused one under AMP
         )
         schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(plan, step, self.steps))
         return {

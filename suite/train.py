@@ -55,13 +55,7 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
     L.seed_everything(config.seed, verbose=False)
     progress = ShowProgress(run, config.trainer)
 
-    domain = build_domain(
-        config.domain,
-        feedback=config.feedback,
-        divergence=config.divergence,
-        seed=config.seed,
-        cache=run.results_dir,
-    )
+    domain = build_domain(config, cache=run.results_dir)
     objective = build_objective(config.objective, config.feedback)
     if warning := objective.warning(domain.shares):
         logger.warning(warning)
@@ -81,7 +75,7 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
         gradient_clip_val=config.optimizer.clip_norm,
         accelerator=config.trainer.accelerator,
         devices=1,
-        precision=config.trainer.precision,  # type: ignore[arg-type]  # checked by Lightning
+        precision=config.trainer.precision,
         callbacks=[
             *callbacks,
             ReferenceRefresh(domain, config.reference),

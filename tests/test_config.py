@@ -43,6 +43,7 @@ def test_overrides_win_over_the_file_which_wins_over_defaults() -> None:
         ("objective.name=ppo", r"objective\.name must be one of pmpo, dpo; found 'ppo'"),
         ("trainer=3", r"trainer holds keys such as trainer\.steps; it takes no value"),
         ("objective.divergence=reverse", r"reverse does not bound the rejected term.*alpha=0\.5"),
+        ("trainer.precision=half", r"trainer\.precision: Invalid value 'half', expected one of"),
         ("optimizer.lr=0", r"optimizer\.lr must be greater than 0, found 0"),
         ("seed", r"override 'seed': expected key=value"),
     ],

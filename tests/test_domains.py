@@ -18,13 +18,7 @@ MODES = ("positive", "negative", "mixed")
 
 def build(config: Config) -> Domain:
     torch.manual_seed(config.seed)
-    return build_domain(
-        config.domain,
-        feedback=config.feedback,
-        divergence=config.divergence,
-        seed=config.seed,
-        cache=Path(config.results_dir),
-    )
+    return build_domain(config, cache=Path(config.results_dir))
 
 
 def test_every_domain_is_under_contract() -> None:

@@ -117,6 +117,19 @@ def test_a_full_disk_fails_the_run_with_a_sentence_and_it_continues_later(
     assert RunFolder(folder).summary()["status"] == "finished"
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_mixed_precision_trains_close_to_full_precision(tiny: Tiny, name: str) -> None:
+    def losses(precision: str) -> list[float]:
+        config = tiny(name, f"trainer.precision={precision}", "trainer.log_every=1")
+        train(config)
+        rows = RunFolder.of(config).metrics()
+        return [row["train/loss"] for row in rows if "train/loss" in row]
+
+    full, mixed = losses("32-true"), losses("bf16-mixed")
+    assert full[0] == pytest.approx(mixed[0], rel=0.05, abs=0.05)
+    assert len(full) == len(mixed) == 12
+
+
 def test_a_finished_run_is_left_alone(tiny: Tiny) -> None:
     config = tiny("bandit")
     summary = train(config)

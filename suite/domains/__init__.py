@@ -2,12 +2,13 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from suite.domains.bandit.config import BanditConfig
 from suite.domains.lm.config import LMConfig
 
 if TYPE_CHECKING:
+    from suite.config import Config
     from suite.domains.base import Domain
 
 DOMAINS: dict[str, tuple[type, str]] = {
@@ -16,17 +17,19 @@ DOMAINS: dict[str, tuple[type, str]] = {
 }
 
 
-def build_domain(
-    settings: Any, *, feedback: str, divergence: str, seed: int, cache: Path
-) -> "Domain":
-    """Build a domain from its settings.
+def build_domain(config: "Config", cache: Path) -> "Domain":
+    """Build the domain of a run from plain values; `cache` is a folder for what runs share.
 
-    `feedback` says which labels the learner may see, `divergence` which KL it computes, `seed`
-    starts its random streams, and `cache` is a folder for what runs share.
+    A domain's class takes its settings, and by keyword `feedback` (which labels the learner may
+    see), `divergence` (which KL it computes), `seed` (of its random streams) and `cache`.
     """
-    _, path = DOMAINS[settings.name]
+    _, path = DOMAINS[config.domain.name]
     module, _, name = path.partition(":")
     domain: Domain = getattr(import_module(module), name)(
-        settings, feedback=feedback, divergence=divergence, seed=seed, cache=cache
+        config.domain,
+        feedback=config.feedback,
+        divergence=config.divergence,
+        seed=config.seed,
+        cache=cache,
     )
     return domain
