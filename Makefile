@@ -19,7 +19,7 @@ help: ## show this list
 setup: $(READY) ## make .venv with everything at the versions of constraints.txt
 
 $(READY): pyproject.toml constraints.txt
-	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; one to three minutes)"
 	@PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install -qq --disable-pip-version-check torch==2.13.0
 	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
@@ -53,7 +53,7 @@ format: $(READY) ## rewrite the sources in the project's format
 	@$(VENV)/bin/ruff check --fix .
 	@$(VENV)/bin/ruff format .
 
-bench: $(READY) ## measure speed against bare torch and plain generate; writes results/benchmarks
+bench: $(READY) ## measure speed against bare torch and plain generate; writes results/published/benchmarks.md
 	@$(VENV)/bin/python -m benchmarks
 
 clean: ## remove .venv and caches; results stay

@@ -81,7 +81,9 @@ class Record(AfterStep):
     def after_step(self, trainer: L.Trainer, outputs: dict[str, Tensor]) -> None:
         step, last = trainer.global_step, trainer.global_step == self.settings.steps
         if step % self.settings.log_every == 0 or last:
-            self.write_row(step, {f"train/{name}": value.item() for name, value in outputs.items()})
+            row = {f"train/{name}": value.item() for name, value in outputs.items()}
+            row["train/loss"] = row.pop("train/total")
+            self.write_row(step, row)
         if step % self.settings.eval_every == 0 or last:
             self.evaluate(step)
 
@@ -130,8 +132,9 @@ class ShowProgress(AfterStep):
     def __init__(self, run: RunFolder, settings: TrainerConfig) -> None:
         self.run = run
         self.settings = settings
-        self.score: float | None = None
-        self.before = run.progress().get("seconds") or 0.0
+        before = run.progress()
+        self.score: float | None = before.get("score")
+        self.before = before.get("seconds") or 0.0
         self.started = time.monotonic()
         self.told = 0.0
         self.bar = Progress(
@@ -140,7 +143,7 @@ class ShowProgress(AfterStep):
             TextColumn("step {task.completed}/{task.total}  {task.fields[shown]}"),
             TimeRemainingColumn(),
         )
-        self.tell("preparing", step=0, rate=None)
+        self.tell("preparing", before.get("step") or 0, rate=None)
 
     def note(self, row: dict[str, float]) -> None:
         """Remember the newest score."""

@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"suite: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("suite: interrupted; the same command goes on", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def parser() -> argparse.ArgumentParser:
@@ -100,7 +103,9 @@ def act_train(options: argparse.Namespace) -> int:
     from suite.config import load
 
     config = load(options.config, options.overrides)  # before the heavy imports: fails fast
-    from suite.results import Claimed, RunFolder
+    from suite.results import Claimed, RunFolder, check_writable
+
+    check_writable(Path(config.results_dir))
     from suite.train import train
 
     silence_libraries()
@@ -147,6 +152,9 @@ def act_sweep(options: argparse.Namespace) -> int:
         return 0
     from suite.launch import launch
     from suite.report import write_report
+    from suite.results import check_writable
+
+    check_writable(sweep.results_dir)
 
     all_finished, stopped = launch(sweep, options.parallel, options.retry)
     page = write_report(sweep, command_line(options))
@@ -176,6 +184,8 @@ def act_report(options: argparse.Namespace) -> int:
     from suite.sweep import load_sweep
 
     sweep = load_sweep(sweep_path(options.sweep), options.overrides)
+    if not sweep.folder.is_dir():
+        raise ConfigError(f"{sweep.folder}: no results there; `suite sweep` makes them")
     page = write_report(sweep, command_line(options))
     summarise(sweep, page)
     return 0

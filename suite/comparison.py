@@ -29,6 +29,8 @@ class Record:
     config: Config
     folder: RunFolder
     state: State
+    variant: str
+    """What comparisons group by: feedback mode or objective, and other keys that grids vary."""
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
@@ -91,15 +93,49 @@ class Improvement(NamedTuple):
 
 def collect(sweep: Sweep) -> list[Record]:
     """Read the runs of a sweep, in the sweep's order."""
-    folders = [(config, RunFolder.of(config)) for config in sweep.points.values()]
-    return [Record(config, folder, folder.state()) for config, folder in folders]
+    axes = telling_axes(sweep)
+    records = []
+    for config in sweep.points.values():
+        folder = RunFolder.of(config)
+        told = [f"{axis.rpartition('.')[2]}={value_of(config, axis)}" for axis in axes]
+        records.append(Record(config, folder, folder.state(), ", ".join([config.variant, *told])))
+    return records
+
+
+def telling_axes(sweep: Sweep) -> list[str]:
+    """Return the varied keys without which different settings would be taken for seeds."""
+    axes = {
+        a for grid, names in sweep.axes.items() if grid != sweep.report.beta_grid for a in names
+    }
+    points = [sweep.points[name] for name in compared_names(sweep)]
+    found = []
+    for axis in sorted(axes - {"seed", "feedback", "objective.name"}):
+        groups: dict[tuple[str, str], set[str]] = {}
+        for config in points:
+            group = groups.setdefault((config.domain.task, config.variant), set())
+            group.add(str(value_of(config, axis)))
+        if any(len(values) > 1 for values in groups.values()):
+            found.append(axis)
+    return found
+
+
+def value_of(config: Config, axis: str) -> Any:
+    """Return the value at a dotted key; None where this run's objective has no such key."""
+    value: Any = config
+    for part in axis.split("."):
+        value = getattr(value, part, None)
+    return value
+
+
+def compared_names(sweep: Sweep) -> set[str]:
+    """Return the runs that some grid besides the β grid holds."""
+    grids = [runs for name, runs in sweep.grids.items() if name != sweep.report.beta_grid]
+    return {run for runs in grids for run in runs}
 
 
 def compared(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
     """Leave out the runs that only the β grid holds."""
-    names = {
-        n for grid, runs in sweep.grids.items() if grid != sweep.report.beta_grid for n in runs
-    }
+    names = compared_names(sweep)
     return [record for record in records if record.config.run_name in names]
 
 
@@ -110,7 +146,7 @@ def tasks(records: Sequence[Record]) -> list[str]:
 
 def variants(records: Sequence[Record]) -> list[str]:
     """Return the compared variants, feedback modes first."""
-    found = {record.config.variant for record in records}
+    found = {record.variant for record in records}
     return [v for v in ORDER if v in found] + sorted(found - set(ORDER))
 
 
@@ -119,7 +155,7 @@ def select(records: Sequence[Record], task: str, variant: str) -> list[Record]:
     return [
         r
         for r in records
-        if r.config.domain.task == task and r.config.variant == variant and r.state == "finished"
+        if r.config.domain.task == task and r.variant == variant and r.state == "finished"
     ]
 
 

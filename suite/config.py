@@ -33,7 +33,7 @@ class OptimizerConfig:
 
     lr: float = key(1e-3, "learning rate", above=0)
     weight_decay: float = key(0.0, "decoupled weight decay", at_least=0)
-    beta2: float = key(0.999, "decay of the squared-gradient average", at_least=0, at_most=1)
+    beta2: float = key(0.999, "decay of the squared-gradient average", at_least=0, below=1)
     clip_norm: float | None = key(None, "largest norm of the gradient", above=0)
     warmup: int = key(0, "steps over which the learning rate rises linearly", at_least=0)
     decay: Literal["none", "linear"] = key("none", "fall of the learning rate to 0 at the end")
@@ -81,7 +81,7 @@ class Config:
     feedback: Literal["positive", "negative", "mixed"] = key(
         "mixed", "which labels the learner may see"
     )
-    seed: int = key(0, "seed of everything random in the run", at_least=0)
+    seed: int = key(0, "seed of everything random in the run", at_least=0, below=2**32)
     objective: Any = key(MISSING, "the loss; objective.name chooses it")
     optimizer: OptimizerConfig = section(OptimizerConfig, "AdamW")
     reference: ReferenceConfig = section(ReferenceConfig, "how the reference follows the policy")
@@ -92,6 +92,8 @@ class Config:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if "/" in self.sweep or self.sweep in ("", ".", ".."):
+            raise ConfigError(f"sweep must be the name of one folder, found {self.sweep!r}")
         self.domain.check()
         self.objective.check(self.feedback)
 
@@ -156,6 +158,8 @@ def to_config(merged: DictConfig, origin: str) -> Config:
         config = OmegaConf.to_object(merged)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{origin}: {error.full_key or '?'}: {first_line(error)}") from None
     assert isinstance(config, Config)
     return config
 
@@ -166,7 +170,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except FileNotFoundError:
         near = sorted(str(p) for p in Path("configs").glob("**/*.yaml"))
-        close = difflib.get_close_matches(str(path), near, n=1, cutoff=0.3)
+        close = difflib.get_close_matches(str(path), near, n=1, cutoff=0.7)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(f"{path}: no such file{hint}") from None
     except IsADirectoryError:
@@ -187,7 +191,7 @@ def parse_override(text: str) -> dict[str, Any]:
     if not equals or not name.strip():
         raise ConfigError(f"override {text!r}: expected key=value, as in trainer.steps=100")
     try:
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([text]))
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"override {text!r}: {first_line(error)}") from None
     assert isinstance(parsed, dict)
@@ -202,12 +206,12 @@ def chosen_name(values: dict[str, Any], overrides: list[str], group: str, origin
             changed = group_of(parse_override(override), group, f"override {override!r}")
             name = changed.get("name", name)
     choices = CHOSEN_BY_NAME[group]
-    if name not in choices:
+    if not isinstance(name, str) or name not in choices:
         found = "nothing" if name is None else repr(name)
         raise ConfigError(
             f"{origin}: {group}.name must be one of {', '.join(choices)}; found {found}"
         )
-    return str(name)
+    return name
 
 
 def schema_for(chosen: dict[str, str]) -> DictConfig:
@@ -258,7 +262,7 @@ def leaf_names(values: Any, prefix: str = "") -> list[str]:
     """Return the dotted names of all values in nested mappings."""
     names: list[str] = []
     for name, value in values.items():
-        if isinstance(value, dict) and value:
+        if isinstance(value, dict):
             names.extend(leaf_names(value, f"{prefix}{name}."))
         else:
             names.append(f"{prefix}{name}")

@@ -16,6 +16,8 @@ def evaluate(path: Path) -> dict[str, float]:
     Raises ConfigError where the folder is no run or holds no whole checkpoint.
     """
     run = RunFolder(path)
+    if not (path / "config.yaml").exists():
+        raise ConfigError(f"{path}: is no run's folder; those are results/SWEEP/runs/RUN")
     config = run.config()
     found = newest(run.checkpoints)
     if found.path is None:
@@ -26,6 +28,9 @@ def evaluate(path: Path) -> dict[str, float]:
     for name, network in (("policy", domain.policy), ("reference", domain.reference)):
         prefix = f"{name}."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        network.load_state_dict(own)
+        try:
+            network.load_state_dict(own)
+        except RuntimeError as error:
+            raise ConfigError(f"{found.path} does not fit {path}/config.yaml: {error}") from None
     domain.policy.eval()
     return {"step": float(found.step or 0), **domain.evaluate()}

@@ -19,7 +19,6 @@ COLOURS = {"positive": "#0072B2", "negative": "#D55E00", "mixed": "#009E73", "dp
 OTHERS = ("#E69F00", "#56B4E9", "#F0E442", "#000000")
 Summary = Callable[[NDArray[np.float64]], Estimate]
 PANEL = (4.6, 3.4)  # inches
-MARKERS = {"positive": "o", "negative": "s", "mixed": "^", "dpo": "D"}
 
 
 def colour(variant: str, among: Sequence[str]) -> str:

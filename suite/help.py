@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from suite.config import load
 
@@ -21,11 +22,11 @@ def print_keys(path: Path, overrides: list[str]) -> None:
     for heading in ("key", "type", "default", "here", "meaning"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "key")
     for row in rows(load(path, overrides)):
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console = Console(width=max(Console().width, SMALLEST_WIDTH))
     console.print(f"Keys of {path}; give any of them as key=value.")
     console.print("`here` is what the file and the overrides make of a key.\n", markup=False)
-    console.print(table, markup=False)
+    console.print(table)
 
 
 def rows(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str, str]]:
@@ -45,7 +46,7 @@ def rows(settings: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str, 
 
 def allowed(metadata: Any) -> str:
     """Describe the range of a key."""
-    signs = {"above": ">", "at_least": "≥", "at_most": "≤"}
+    signs = {"above": ">", "at_least": "≥", "at_most": "≤", "below": "<"}
     parts = [f"{sign} {metadata[bound]}" for bound, sign in signs.items() if bound in metadata]
     return f" ({', '.join(parts)})" if parts else ""
 

@@ -1,6 +1,7 @@
 """Declaring a configuration key: its default, its meaning and its range, in one place."""
 
 import dataclasses
+import math
 from typing import Any
 
 
@@ -15,9 +16,10 @@ def key(
     at_least: float | None = None,
     above: float | None = None,
     at_most: float | None = None,
+    below: float | None = None,
 ) -> Any:
     """Return a dataclass field that documents itself in `--help` and knows its allowed range."""
-    bounds = {"at_least": at_least, "above": above, "at_most": at_most}
+    bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
     metadata = {"meaning": meaning, **{k: v for k, v in bounds.items() if v is not None}}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -39,7 +41,11 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
 
 
 def check_range(name: str, value: float, bounds: Any) -> None:
-    """Raise ConfigError when `value` is outside the bounds that `key` declared."""
+    """Raise ConfigError when `value` is not finite or outside the bounds that `key` declared."""
+    if not math.isfinite(value):
+        raise ConfigError(f"{name} must be a finite number, found {value}")
+    if "below" in bounds and not value < bounds["below"]:
+        raise ConfigError(f"{name} must be less than {bounds['below']}, found {value}")
     if "above" in bounds and not value > bounds["above"]:
         raise ConfigError(f"{name} must be greater than {bounds['above']}, found {value}")
     if "at_least" in bounds and not value >= bounds["at_least"]:

@@ -6,13 +6,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
 import submitit
 
+from suite.keys import ConfigError
 from suite.monitor import Monitor
 from suite.results import RunFolder
 from suite.sweep import Sweep
@@ -31,6 +32,13 @@ class Outcome(NamedTuple):
     stopped: bool  # by the user
 
 
+class Seat(NamedTuple):
+    """Where and since when a worker runs."""
+
+    gpu: int | None
+    started: float
+
+
 class Launcher:
     """Keep workers running until every run of a sweep is finished or failed."""
 
@@ -41,7 +49,7 @@ class Launcher:
         self.logs = sweep.folder / "logs"
         self.executor = submitit.LocalExecutor(folder=self.logs)
         self.executor.update_parameters(timeout_min=A_MONTH, stderr_to_stdout=True)
-        self.jobs: dict[submitit.Job[None], int | None] = {}  # with the GPU of each
+        self.jobs: dict[submitit.Job[None], Seat] = {}
         self.fruitless = 0
         self.stop_requested = False
         self.monitor = Monitor(sweep.name, self.runs)
@@ -59,19 +67,26 @@ class Launcher:
     def tend(self) -> bool:
         """Replace dead workers; return whether anything is still going on."""
         for job in [job for job in self.jobs if job.done()]:
-            del self.jobs[job]
-            self.note_end(job)
+            self.note_end(job, self.jobs.pop(job))
         states = [run.state() for run in self.runs]
         waiting = sum(state in ("queued", "interrupted") for state in states)
         if not self.stop_requested:
             for _ in range(min(waiting, self.parallel - len(self.jobs))):
-                self.start_worker()
+                if not self.stop_requested:  # Ctrl-C may come in between
+                    self.start_worker()
             return bool(self.jobs) or "running" in states
+        self.pass_on_stop()
         return bool(self.jobs)
+
+    def pass_on_stop(self) -> None:
+        """Ask every worker to stop; repeated, for one that is starting does not hear it yet."""
+        for job in self.jobs:
+            with suppress(ProcessLookupError):
+                os.kill(int(job.job_id), signal.SIGTERM)  # a local job's id is its process id
 
     def start_worker(self) -> None:
         """Start a process that works through the runs, on the least used GPU if there is one."""
-        gpu = least_used(self.gpus, list(self.jobs.values()))
+        gpu = least_used(self.gpus, [seat.gpu for seat in self.jobs.values()])
         self.executor.update_parameters(
             gpus_per_node=0 if gpu is None else 1, visible_gpus=() if gpu is None else (gpu,)
         )
@@ -79,16 +94,20 @@ class Launcher:
         # started while SIGINT is ignored ignores it, and the launcher passes the wish on.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
-            self.jobs[self.executor.submit(work, [run.path for run in self.runs])] = gpu
+            job = self.executor.submit(work, [run.path for run in self.runs])
+            self.jobs[job] = Seat(gpu, time.time())
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def note_end(self, job: "submitit.Job[None]") -> None:
+    def note_end(self, job: "submitit.Job[None]", seat: "Seat") -> None:
         """Mark the run that a worker was at when it died of something no handler could catch."""
-        # A job without a result was killed; asking submitit would wait for the result to appear.
-        if self.stop_requested or (job.paths.result_pickle.exists() and job.exception() is None):
+        if self.stop_requested:
             return
-        blamed = [run for run in self.runs if was_at(job, run)]
+        # A job without a result was killed; asking submitit would wait for the result to appear.
+        if job.paths.result_pickle.exists() and job.exception() is None:
+            self.fruitless = 0
+            return
+        blamed = [run for run in self.runs if was_at(job, seat, run)]
         for run in blamed:
             run.finish("failed", error=f"its process died; see {job.paths.stdout}")
         self.fruitless = 0 if blamed else self.fruitless + 1
@@ -103,8 +122,6 @@ class Launcher:
         def stop(number: int, frame: FrameType | None) -> None:
             self.stop_requested = True
             self.monitor.say("stopping: every run saves a checkpoint; the same command goes on")
-            for job in self.jobs:
-                os.kill(int(job.job_id), signal.SIGTERM)  # a local job's id is its process id
 
         before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
@@ -114,9 +131,11 @@ class Launcher:
                 signal.signal(number, handler)
 
 
-def was_at(job: "submitit.Job[None]", run: RunFolder) -> bool:
-    """Tell whether a worker that ended was in the middle of a run."""
-    return str(run.progress().get("job")) == job.job_id and run.state() == "interrupted"
+def was_at(job: "submitit.Job[None]", seat: "Seat", run: RunFolder) -> bool:
+    """Tell whether a worker that ended was in the middle of a run; process ids may repeat."""
+    progress = run.progress()
+    own = str(progress.get("job")) == job.job_id and progress["updated"] >= seat.started
+    return own and run.state() == "interrupted"
 
 
 def least_used(gpus: list[int], in_use: list[int | None]) -> int | None:
@@ -124,23 +143,29 @@ def least_used(gpus: list[int], in_use: list[int | None]) -> int | None:
     return min(gpus, key=in_use.count) if gpus else None
 
 
-def visible_gpus() -> list[int]:
-    """Return the GPUs that this process may use, by number."""
+def visible_gpus(sweep: Sweep) -> list[int]:
+    """Return the GPUs, by number, that the sweep's runs may use; raises ConfigError."""
+    if all(config.trainer.accelerator == "cpu" for config in sweep.points.values()):
+        return []
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        return [int(part) for part in given.split(",") if part.strip().isdigit()]
-    import torch
+    if given is None:
+        import torch
 
-    return list(range(torch.cuda.device_count()))
+        return list(range(torch.cuda.device_count()))
+    parts = [part.strip() for part in given.split(",") if part.strip()]
+    if not all(part.isdigit() for part in parts):
+        raise ConfigError(f"CUDA_VISIBLE_DEVICES must list GPUs by number, found {given!r}")
+    return [int(part) for part in parts]
 
 
 def prepare(sweep: Sweep, retry: bool) -> None:
     """Make the run folders, and queue failed runs again where `retry` asks for it."""
     for config in sweep.points.values():
         run = RunFolder.of(config)
-        if run.state() == "queued":
-            run.create(config)
-        elif retry and run.state() == "failed":
+        state = run.state()
+        if state in ("queued", "interrupted", "failed"):
+            run.create(config)  # again, since folder and logging are not part of the signature
+        if retry and state == "failed":
             (run.path / "summary.json").unlink(missing_ok=True)
 
 
@@ -151,7 +176,7 @@ def launch(sweep: Sweep, parallel: int | None, retry: bool) -> Outcome:
     # Libraries read this when they are imported: runs side by side must not fight for cores.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     os.environ.setdefault("PYTHONPATH", str(Path(__file__).parents[1]))
-    gpus = visible_gpus()
+    gpus = visible_gpus(sweep)
     workers = parallel or len(gpus) or max(1, available_cores() // threads)
     return Launcher(sweep, workers, gpus)()
 

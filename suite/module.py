@@ -46,6 +46,7 @@ class PreferenceModule(L.LightningModule):
         logged = {name: term.detach() for name, term in (terms._asdict() | auxiliary).items()}
         if not torch.isfinite(loss):
             raise NonFiniteLoss(describe(logged, self.global_step + 1))
+        logged["total"] = loss.detach()  # Lightning divides "loss" by the accumulated batches
         logged["kl"] = feedback.kl.detach().mean()
         logged["accepted_share"] = feedback.accept.mean()
         logged["rejected_share"] = feedback.reject.mean()

@@ -47,7 +47,11 @@ class Monitor:
         """Show a sentence from now on."""
         self.message = message
         if not self.console.is_terminal:
-            self.console.print(message)
+            self.print_line(message)
+
+    def print_line(self, text: str) -> None:
+        """Print as it is: errors and paths may hold brackets."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def update(self) -> None:
         """Read the run folders and show what changed."""
@@ -57,7 +61,7 @@ class Monitor:
             state = before if before == "finished" else run.state()
             self.states[run.path.name] = state
             if state != before and not self.console.is_terminal:
-                self.console.print(f"{self.counts()}  {line(run, state)}", soft_wrap=True)
+                self.print_line(f"{self.counts()}  {line(run, state)}")
         if self.console.is_terminal:
             room = max(3, self.console.height - LINES_BESIDE_TABLE)
             table = runs_table(self.runs, self.states, room)
@@ -81,7 +85,7 @@ def runs_table(runs: Sequence[RunFolder], states: dict[str, State], room: int) -
     for run in shown[:room]:
         state = states[run.path.name]
         step, score, left = standing(run, state)
-        table.add_row(run.path.name, Text(state, COLOURS.get(state, "")), step, score, left)
+        table.add_row(Text(run.path.name), Text(state, COLOURS.get(state, "")), step, score, left)
     if len(shown) > room:
         table.add_row(f"… and {len(shown) - room} more", "", "", "", "")
     return table

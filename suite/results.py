@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal, cast
 
 from filelock import FileLock, Timeout
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 
 from suite.config import Config, load
 from suite.files import read_json, read_json_lines, write_json, write_text
+from suite.keys import ConfigError
 
 State = Literal["queued", "running", "interrupted", "failed", "finished"]
 PACKAGES = ("torch", "lightning", "transformers", "omegaconf", "numpy")
@@ -24,6 +26,18 @@ PACKAGES = ("torch", "lightning", "transformers", "omegaconf", "numpy")
 
 class Claimed(Exception):
     """Another live process is working on this run."""
+
+
+def check_writable(results_dir: Path) -> None:
+    """Make the folder of all results; raises ConfigError where that is not allowed."""
+    try:
+        results_dir.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=results_dir):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"results_dir={results_dir} cannot be written: {error.strerror}"
+        ) from None
 
 
 class RunFolder:
@@ -60,6 +74,9 @@ class RunFolder:
     def begin(self) -> None:
         """Prepare the folder for a first or a further attempt."""
         self.checkpoints.mkdir(exist_ok=True)
+        for folder in (self.path, self.checkpoints):
+            for leftover in folder.glob(".*.*"):  # of writes that a kill cut short
+                leftover.unlink(missing_ok=True)
         (self.path / "summary.json").unlink(missing_ok=True)
         write_json(self.path / "environment.json", environment())
 

@@ -28,5 +28,7 @@ def interruptible() -> Iterator[None]:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise Interrupted."""
+    """Raise Interrupted, once: what is being cleaned up must not be interrupted again."""
+    for each in STOP_SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
     raise Interrupted(signal.Signals(number).name)

@@ -34,7 +34,10 @@ def mean(values: ArrayLike) -> Estimate:
 
 
 def interquartile_mean(values: ArrayLike, seed: int = 0) -> Estimate:
-    """Return the mean of the middle half of values [N] with a bootstrap interval."""
+    """Return the mean of the middle half of values [N] with a bootstrap interval.
+
+    Below four values nothing is left out, and it is the mean.
+    """
 
     def statistic(x: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
         result: NDArray[np.float64] = stats.trim_mean(x, 0.25, axis=axis)

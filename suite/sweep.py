@@ -67,10 +67,10 @@ class Sweep:
     """A sweep, expanded."""
 
     name: str
-    path: Path
     results_dir: Path
     points: dict[str, Config]  # by run name
     grids: dict[str, list[str]]  # run names of each grid
+    axes: dict[str, list[str]]  # dotted keys that each grid varies
     report: ReportSettings
 
     @property
@@ -96,7 +96,8 @@ def load_sweep(path: Path, overrides: list[str] | None = None) -> Sweep:
         grids[name] = list(expanded)
         points.update(expanded)
     first = next(iter(points.values()))
-    return Sweep(first.sweep, path, Path(first.results_dir), points, grids, content.report)
+    axes = {name: list(grid) for name, grid in content.grids.items()}
+    return Sweep(first.sweep, Path(first.results_dir), points, grids, axes, content.report)
 
 
 def read_sweep_file(path: Path) -> SweepFile:
@@ -109,19 +110,36 @@ def read_sweep_file(path: Path) -> SweepFile:
         if not values.get(name):
             raise ConfigError(f"{path}: {name} is required, and nothing was given")
     check_grids(values["grids"], str(path))
+    for name in ("set", "report"):
+        if not isinstance(values.get(name, {}), dict):
+            raise ConfigError(f"{path}: {name} must map keys to values, found {values[name]!r}")
     try:
         merged = OmegaConf.merge(OmegaConf.structured(SweepFile), values)
         content = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {error.full_key or '?'}: {first_line(error)}") from None
     assert isinstance(content, SweepFile)
-    beta_grid = content.report.beta_grid
-    if beta_grid is not None and beta_grid not in content.grids:
-        raise ConfigError(
-            f"{path}: report.beta_grid must name a grid ({', '.join(content.grids)}),"
-            f" found {beta_grid!r}"
-        )
+    check_beta_grid(content, str(path))
     return content
+
+
+def check_beta_grid(content: SweepFile, origin: str) -> None:
+    """Raise ConfigError unless the β grid exists and varies only what its figure tells apart."""
+    name = content.report.beta_grid
+    if name is None:
+        return
+    if name not in content.grids:
+        raise ConfigError(
+            f"{origin}: report.beta_grid must name a grid ({', '.join(content.grids)}),"
+            f" found {name!r}"
+        )
+    told_apart = ("seed", "feedback", "objective.alpha", "objective.beta", "domain.function")
+    for axis, values in content.grids[name].items():
+        if len(values) > 1 and axis not in told_apart:
+            raise ConfigError(
+                f"{origin}: grids.{name}.{axis} has {len(values)} values, but the β grid's figure"
+                f" tells only {', '.join(told_apart)} apart; use a further grid"
+            )
 
 
 def check_grids(grids: Any, origin: str) -> None:

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from suite.keys import ConfigError
 from suite.logs import set_up_logging, silence_libraries
 from suite.results import Claimed, RunFolder
 from suite.signals import Interrupted, interruptible
@@ -17,10 +18,10 @@ def work(runs: Sequence[Path]) -> None:
     A run that fails is recorded and left behind; the next one follows. After a stop signal the
     run in progress saves a checkpoint and the worker ends.
     """
-    set_up_logging()
-    silence_libraries()
     try:
-        with interruptible():
+        with interruptible():  # first: until here submitit swallows SIGTERM
+            set_up_logging()
+            silence_libraries()
             for path in runs:
                 if attempt(RunFolder(path)) == "interrupted":
                     return
@@ -36,9 +37,14 @@ def attempt(run: RunFolder) -> str:
     if state in ("finished", "failed", "running"):
         return state
     try:
-        return str(train(run.config())["status"])
+        config = run.config()
+        if RunFolder.of(config).path.resolve() != run.path.resolve():
+            raise ConfigError(f"{run.path}: its config.yaml is of {RunFolder.of(config).path}")
+        return str(train(config)["status"])
     except Claimed:
         return "running"
-    except Exception:
+    except Exception as error:
         logger.exception("%s failed", run.path.name)
+        if run.state() != "failed":  # it failed before it could say so itself
+            run.finish("failed", error=f"{type(error).__name__}: {error}")
         return "failed"

@@ -43,6 +43,12 @@ def test_overrides_win_over_the_file_which_wins_over_defaults() -> None:
         ("objective.name=ppo", r"objective\.name must be one of pmpo, dpo; found 'ppo'"),
         ("trainer=3", r"trainer holds keys such as trainer\.steps; it takes no value"),
         ("objective.divergence=reverse", r"reverse does not bound the rejected term.*alpha=0\.5"),
+        ("domain.name=[a]", r"domain\.name must be one of bandit, lm; found \['a'\]"),
+        ("optimizer.beta2=1", r"optimizer\.beta2 must be less than 1, found 1"),
+        ("optimizer.lr=inf", r"optimizer\.lr must be a finite number, found inf"),
+        ("seed=99999999999", r"seed must be less than 4294967296, found 99999999999"),
+        ("sweep=a/b", r"sweep must be the name of one folder, found 'a/b'"),
+        ("sweep=${nope}", r"Interpolation key 'nope' not found"),
         ("trainer.precision=half", r"trainer\.precision: Invalid value 'half', expected one of"),
         ("optimizer.lr=0", r"optimizer\.lr must be greater than 0, found 0"),
         ("seed", r"override 'seed': expected key=value"),
@@ -51,6 +57,18 @@ def test_overrides_win_over_the_file_which_wins_over_defaults() -> None:
 def test_a_mistaken_override_is_named(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load(SPHERE, [override])
+
+
+@pytest.mark.parametrize("feedback", ["positive", "negative"])
+def test_an_alpha_against_the_feedback_is_refused(feedback: str) -> None:
+    with pytest.raises(ConfigError, match=rf"alpha=0\.5 contradicts feedback={feedback}"):
+        load(SPHERE, [f"feedback={feedback}", "objective.alpha=0.5"])
+
+
+def test_an_empty_group_is_harmless(tmp_path: Path) -> None:
+    path = tmp_path / "sphere.yaml"
+    path.write_text("domain: {name: bandit}\noptimizer: {}\n")
+    assert load(path).optimizer.lr == 1e-3
 
 
 def test_dpo_needs_both_kinds_of_feedback() -> None:

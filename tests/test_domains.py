@@ -134,4 +134,8 @@ def test_the_reverse_divergence_is_another_one(tiny: Tiny, name: str) -> None:
                 parameter.add_(0.3 * noise)
         return domain.feedback(next(iter(domain.train_dataloader()))).kl
 
-    assert not torch.allclose(kl("forward"), kl("reverse"), rtol=1e-3)
+    # Only a family whose members have equal deviations may diverge equally both ways.
+    if name in ("bandit", "lm"):
+        assert not torch.allclose(kl("forward"), kl("reverse"), rtol=1e-3)
+    assert (kl("forward") > 0).all()
+    assert (kl("reverse") > 0).all()

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from suite.files import write_json
+from suite.keys import ConfigError
 from suite.launch import least_used, visible_gpus
 from suite.results import RunFolder
+from suite.sweep import load_sweep
+from suite.work import attempt
 from tests import processes
 from tests.conftest import ROOT, SCHEDULE, TINY
 
@@ -175,7 +179,46 @@ def test_workers_spread_over_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert least_used([0, 2], []) == 0
     assert least_used([0, 2], [0]) == 2
     assert least_used([0, 2], [0, 2, 2]) == 0
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1, 3")
-    assert visible_gpus() == [1, 3]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == []
+    lm, bandit = (load_sweep(ROOT / f"configs/sweeps/{name}.yaml") for name in ("lm", "bandit"))
+    for given, found in (("1, 3", [1, 3]), ("", [])):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+        assert visible_gpus(lm) == found
+        assert visible_gpus(bandit) == [], "its runs ask for the CPU"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937")
+    with pytest.raises(ConfigError, match="must list GPUs by number, found 'GPU-8932f937'"):
+        visible_gpus(lm)
+
+
+def test_an_interrupted_sweep_that_was_moved_goes_on_in_its_new_place(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, "{a: {seed: [0]}}")
+    (tmp_path / "old").mkdir()
+    process = processes.start(command(path, tmp_path / "old", *STEPS))
+    last = "mine/runs/*/checkpoints/last.ckpt"
+    processes.wait_until(lambda: any((tmp_path / "old").glob(last)), process)
+    processes.kill_group(process, signal.SIGKILL)
+    processes.finish(process)
+    (tmp_path / "old").rename(tmp_path / "new")
+    code, output = processes.suite(*command(path, tmp_path / "new", *STEPS))
+    assert code == 0, output
+    assert states(tmp_path / "new") == ["finished"]
+    assert not (tmp_path / "old").exists()
+
+
+def test_a_run_whose_configuration_no_longer_loads_fails_once(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    write_json(tmp_path / "progress.json", {"step": 1})
+    (tmp_path / "config.yaml").write_text("domain: {name: bandit, gone: 3}\n")
+    assert run.state() == "interrupted"
+    assert attempt(run) == "failed"
+    assert run.state() == "failed"
+    assert "unknown key domain.gone" in run.summary()["error"]
+
+
+def test_ctrl_c_before_a_worker_has_begun_is_heard(tmp_path: Path) -> None:
+    path = sweep_file(tmp_path, "{a: {seed: [0, 1, 2, 3, 4, 5]}}")
+    process = processes.start(command(path, tmp_path, *STEPS))
+    processes.wait_until(lambda: any(tmp_path.glob("mine/logs/*_log.out")), process)
+    processes.kill_group(process, signal.SIGINT)
+    code, output = processes.finish(process)
+    assert code == 130, output
+    assert "finished" not in states(tmp_path)

@@ -65,7 +65,11 @@ def test_accumulation_takes_one_step_per_so_many_batches(tiny: Tiny) -> None:
     config = tiny("bandit", "trainer.accumulate=3", "trainer.steps=4", "trainer.log_every=1")
     train(config)
     rows = RunFolder.of(config).metrics()
-    assert [row["step"] for row in rows if "train/loss" in row] == [1, 2, 3, 4]
+    rows = [row for row in rows if "train/loss" in row]
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    for row in rows:
+        parts = [row[f"train/{part}"] for part in ("accepted", "rejected", "anchor")]
+        assert row["train/loss"] == pytest.approx(sum(parts), abs=1e-4)
 
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 0.25 * 1.0), (1, 0.5 * 0.9), (3, 0.7), (9, 0.1)])

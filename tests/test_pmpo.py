@@ -352,6 +352,18 @@ def test_auto_beta_is_margin_times_the_bound_and_never_warns() -> None:
     assert terms.effective_mass.item() == pytest.approx(1.1 / 0.6 - 1)
 
 
+def test_shares_that_vanish_keep_beta_and_loss_finite_by_the_same_floor() -> None:
+    shares = Shares(1.0, 0.0)
+    objective = bind(PMPOConfig(), "mixed")
+    feedback = random_feedback()
+    assert objective.warning(shares) is None
+    assert objective.beta(Shares(1.0, 1e-3)) == pytest.approx(500.0)
+    terms = objective(feedback, shares)
+    rejected = (feedback.logp * feedback.reject).mean().item()
+    assert terms.rejected.item() == pytest.approx(0.5 * rejected / 1e-3, rel=1e-6)
+    assert terms.anchor.item() == pytest.approx(500 * feedback.kl.mean().item(), rel=1e-6)
+
+
 def test_a_beta_below_the_bound_warns_with_both_numbers_unless_rejected_samples_are_hidden() -> (
     None
 ):

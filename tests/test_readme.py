@@ -106,3 +106,23 @@ def test_a_domain_is_added_in_five_steps(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     score = float(done.stdout.rpartition("score ")[2])
     assert score > 0.5, "the coin's mean moved towards what is preferred"
+
+    shutil.copytree(ROOT / "tests", tmp_path / "tests")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    under_contract = tmp_path / "tests/conftest.py"
+    text = under_contract.read_text()
+    text = text.replace("TINY = {", 'TINY = {"coin": ["domain.contexts=4"], ')
+    text = text.replace("BASE = {", 'BASE = {"coin": "configs/coin/coin.yaml", ')
+    under_contract.write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "tests/test_domains.py", "-k", "coin or contract"],
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert int(re.findall(r"(\d+) passed", done.stdout)[0]) >= 10
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / link).exists()] == []

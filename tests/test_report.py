@@ -52,7 +52,7 @@ def test_tables_figures_and_csv_hold_what_the_runs_measured(made: Made) -> None:
     page = write_report(sweep, "suite sweep mine")
     text = (sweep.folder / "report.md").read_text()
     # Mean 5, half width of Student's t for s = 1, n = 3: 2.484; the start is 1 in every run.
-    assert "| sphere-10d | positive | 3 | 5 [2.516, 7.484] | 5 [" in text
+    assert "| sphere-10d | positive | 3 | 5 [2.516, 7.484] |" in text
     assert "positive improves: 5 [2.516, 7.484], from the reference's 1 [1, 1]; gain 4 [" in text
     assert "| sphere-10d | positive | mixed | 0 [0, 0] |" in text
     assert "suite sweep mine" in text
@@ -91,6 +91,15 @@ def test_a_sweep_without_any_finished_run_has_a_report_too(made: Made) -> None:
 def test_names_and_errors_cannot_inject_markup(made: Made) -> None:
     sweep = made(MODES, lambda c: None, '{title: "<script>alert(1)</script>"}')
     assert "<script>" not in write_report(sweep, "x").read_text()
+
+
+def test_settings_that_a_grid_varies_are_never_taken_for_seeds(made: Made) -> None:
+    grids = "{a: {optimizer.lr: [0.01, 0.1], domain.function: [sphere, schwefel], seed: [0, 1]}}"
+    sweep = made(grids, lambda c: 100 * c.optimizer.lr)
+    write_report(sweep, "x")
+    text = (sweep.folder / "report.md").read_text()
+    assert "| sphere-10d | mixed, lr=0.01 | 2 | 1 [1, 1] |" in text
+    assert "| schwefel-10d | mixed, lr=0.1 | 2 | 10 [10, 10] |" in text
 
 
 BETAS = "{b: {objective.alpha: [0], objective.beta: [0, 0.5, 1, 1.5, 2], seed: [0, 1, 2]}}"

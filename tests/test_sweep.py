@@ -83,6 +83,12 @@ def test_values_are_checked_together_and_not_against_the_base(expand: Expand) ->
         ),
         ("{a: {seed: [1]}}", "report: {beta_grid: b}", r"beta_grid must name a grid \(a\), found"),
         ("{}", "", r"grids is required"),
+        ("{a: {seed: [1]}}", "set: [1]", r"set must map keys to values, found \[1\]"),
+        (
+            "{a: {seed: [1], optimizer.lr: [1, 2]}}",
+            "report: {beta_grid: a}",
+            r"grids\.a\.optimizer\.lr has 2 values, but the β grid's figure tells only",
+        ),
     ],
 )
 def test_a_mistaken_sweep_is_named(expand: Expand, grids: str, more: str, message: str) -> None:

@@ -126,8 +126,10 @@ def test_mixed_precision_trains_close_to_full_precision(tiny: Tiny, name: str) -
         return [row["train/loss"] for row in rows if "train/loss" in row]
 
     full, mixed = losses("32-true"), losses("bf16-mixed")
-    assert full[0] == pytest.approx(mixed[0], rel=0.05, abs=0.05)
     assert len(full) == len(mixed) == 12
+    assert full[:3] == pytest.approx(mixed[:3], rel=0.05, abs=0.05)
+    if name == "lm":  # the bandit has no matrix product that autocast would round
+        assert full != mixed
 
 
 def test_a_finished_run_is_left_alone(tiny: Tiny) -> None:
@@ -173,7 +175,7 @@ def test_evaluating_a_run_again_repeats_its_last_evaluation(tiny: Tiny) -> None:
 
 
 def test_evaluating_what_is_no_run_says_so(tmp_path: Path, tiny: Tiny) -> None:
-    with pytest.raises(ConfigError, match=r"config\.yaml: no such file"):
+    with pytest.raises(ConfigError, match="is no run's folder; those are"):
         evaluate(tmp_path)
     config = tiny("bandit")
     RunFolder.of(config).create(config)

@@ -19,6 +19,7 @@ class Coin:
         self.feedback_mode = feedback
         self.policy = torch.nn.ParameterDict({"mean": torch.zeros(1)})
         self.reference = copy.deepcopy(self.policy).requires_grad_(False)
+        self.start = copy.deepcopy(self.reference)
         self.shares = Shares(accept=0.5, reject=0.5)
         self.generator = torch.Generator().manual_seed(seed)
 
@@ -28,16 +29,25 @@ class Coin:
             yield self.reference["mean"] + noise
 
     def feedback(self, batch):
-        policy, reference = Normal(self.policy["mean"], 1.0), Normal(self.reference["mean"], 1.0)
+        policy, reference = gaussian(self.policy), gaussian(self.reference)
         labels = label_by_sign(batch).visible(self.feedback_mode)
+        # Two Gaussians of equal deviation diverge equally both ways: `divergence` has no effect.
         kl = kl_divergence(reference, policy).expand(len(batch))
-        return Feedback(policy.log_prob(batch), kl, *labels)
+        return Feedback(
+            logp=policy.log_prob(batch),
+            kl=kl,
+            accept=labels.accept,
+            reject=labels.reject,
+            reference_logp=reference.log_prob(batch),
+            score=batch,
+        )
 
     def auxiliary_losses(self, batch):
         return {}
 
     def evaluate(self):
-        return {"score": self.policy["mean"].item()}
+        kl = kl_divergence(gaussian(self.start), gaussian(self.policy))
+        return {"score": self.policy["mean"].item(), "kl": kl.item()}
 
     def save(self, folder):
         torch.save(self.policy.state_dict(), folder / "policy.pt")
@@ -47,6 +57,10 @@ class Coin:
 
     def load_state_dict(self, state):
         self.generator.set_state(state["generator"])
+
+
+def gaussian(parameters):
+    return Normal(parameters["mean"], 1.0)
 ```
 '''
 

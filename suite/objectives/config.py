@@ -23,8 +23,10 @@ class PMPOConfig:
         "auto", "weight of KL(π_ref ‖ π); `auto` is margin·(1−α)/Z0, just bounded", at_least=0
     )
     margin: float = key(1.0, "factor on the smallest bounded β, where β is `auto`", above=0)
-    normalization: Literal["context", "shares"] = key(
-        "context", "means per context, or sums divided by the label's share of all samples"
+    normalization: Literal["shares", "context"] = key(
+        "shares",
+        "sums divided by the label's share of all samples, or means per context; with the latter"
+        " `auto` is just bounded only where every context has equally many of each label",
     )
     divergence: Literal["forward", "reverse"] = key(
         "forward", "KL(π_ref ‖ π), or KL(π ‖ π_ref) for positive feedback only"
@@ -34,6 +36,12 @@ class PMPOConfig:
         """Raise ConfigError where these settings do not fit `feedback`."""
         if isinstance(self.beta, str) and self.beta != "auto":
             raise ConfigError(f"objective.beta must be a number or 'auto', found {self.beta!r}")
+        implied = ALPHA_OF_FEEDBACK[feedback]
+        if feedback != "mixed" and self.alpha not in (None, implied):
+            raise ConfigError(
+                f"objective.alpha={self.alpha} contradicts feedback={feedback}, which leaves only"
+                f" alpha={implied:g}; feedback=mixed allows any"
+            )
         if self.divergence == "reverse" and self.alpha_under(feedback) < 1:
             raise ConfigError(
                 "objective.divergence=reverse does not bound the rejected term, which counts at"

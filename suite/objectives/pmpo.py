@@ -81,7 +81,7 @@ def effective_mass(alpha: float, beta: float) -> float:
 
 def smallest_beta(alpha: float, reject_share: float) -> float:
     """Return (1−α)/Z0, the smallest β at which the loss is bounded for deterministic labels."""
-    return (1 - alpha) / max(reject_share, SMALLEST_SHARE)
+    return (1 - alpha) / reject_share if alpha < 1 else 0.0
 
 
 def check(feedback: Feedback, alpha: float, beta: float, divergence: str) -> None:
@@ -122,6 +122,7 @@ class BoundPMPO:
 
     def __call__(self, feedback: Feedback, shares: Shares) -> PMPOTerms:
         """Return the loss terms of one batch."""
+        shares = floored(shares)
         return pmpo(
             feedback,
             alpha=self.alpha,
@@ -132,6 +133,7 @@ class BoundPMPO:
 
     def warning(self, shares: Shares) -> str | None:
         """Say so where β is below (1−α)/Z0, the bound for deterministic labels (PAPER §2.2)."""
+        shares = floored(shares)
         beta, bound = self.beta(shares), smallest_beta(self.alpha, shares.reject)
         if self.feedback == "positive" or beta >= bound:
             return None
@@ -139,6 +141,11 @@ class BoundPMPO:
             f"objective.beta={beta:.3g} is below (1−α)/Z0 = {bound:.3g}: the loss is unbounded"
             " and the policy may collapse; objective.beta=auto keeps it bounded"
         )
+
+
+def floored(shares: Shares) -> Shares:
+    """Return shares that are no smaller than can be divided by, for β and for the means alike."""
+    return Shares(max(shares.accept, SMALLEST_SHARE), max(shares.reject, SMALLEST_SHARE))
 
 
 def bind(settings: PMPOConfig, feedback: str) -> BoundPMPO:

@@ -79,7 +79,7 @@ class LanguageModel:
     def feedback(self, batch: LMBatch) -> Feedback:
         """Accept the completions that the judge prefers, reject the others."""
         labels = label_by_threshold(batch.score, 0.5).visible(self.feedback_mode)
-        statistics = self.statistics(batch)
+        statistics = self.statistics(batch, self.divergence)
         shape = batch.score.shape
         mask = batch.completions.completion_mask
         targets = batch.completions.input_ids[:, -mask.shape[1] :, None]
@@ -93,11 +93,11 @@ class LanguageModel:
             score=batch.score,
         )
 
-    def statistics(self, batch: LMBatch) -> SequenceStatistics:
+    def statistics(self, batch: LMBatch, divergence: str) -> SequenceStatistics:
         """Compare the policy with the reference on a batch, [B·K] each."""
         logprobs = token_logprobs(self.policy, batch.completions)
         return sequence_statistics(
-            logprobs, batch.reference_logprobs, batch.completions, self.divergence
+            logprobs, batch.reference_logprobs, batch.completions, divergence
         )
 
     def auxiliary_losses(self, batch: LMBatch) -> dict[str, Tensor]:
@@ -111,7 +111,7 @@ class LanguageModel:
         `logp_accepted` falling along with `logp_rejected` is likelihood displacement.
         """
         held_out = move_data_to_device(self.held_out, self.policy.device)
-        statistics = self.statistics(held_out)
+        statistics = self.statistics(held_out, "forward")
         accepted = held_out.score.flatten()
         rejected = 1 - accepted
         return {

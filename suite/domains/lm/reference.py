@@ -7,7 +7,6 @@ nobody reads half of it; training itself continues from its last checkpoint afte
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict
 from functools import partial
@@ -33,7 +32,7 @@ from suite.domains.lm.rollout import held_out_accuracy
 from suite.domains.lm.sampling import positions
 from suite.domains.lm.tasks.base import Task
 from suite.domains.lm.tokenizer import character_tokenizer
-from suite.files import write_json, write_with
+from suite.files import write_with
 
 RECIPE = 1  # raise when the code below changes what comes out for the same settings
 WARMUP = 50
@@ -122,7 +121,6 @@ def pretrain(settings: LMConfig, task: Task, folder: Path) -> None:
                     model, tokenizer, task, prompts=CHECK_PROMPTS, samples=1, seed=plan.seed
                 )
                 bar.update(shown, completed=step, accuracy=reached)
-                report(folder, step, plan, reached)
                 state = {
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
@@ -194,7 +192,7 @@ def restore(
 
 def save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Save model and tokenizer so that the folder appears at once or not at all."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    temporary = folder.with_name(f".{folder.name}.new")  # one at a time: the caller holds the lock
     shutil.rmtree(temporary, ignore_errors=True)
     save_folder(model, tokenizer, temporary)
     shutil.rmtree(folder, ignore_errors=True)
@@ -205,12 +203,6 @@ def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fold
     """Write what `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer` read."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def report(folder: Path, step: int, plan: PretrainConfig, accuracy: float) -> None:
-    """Leave a note beside the cache for whoever waits for it."""
-    facts = {"step": step, "accuracy": accuracy, "target": plan.target_accuracy}
-    write_json(folder.with_name(f"{folder.name}.progress.json"), facts)
 
 
 def progress_bar() -> Progress:

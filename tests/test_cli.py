@@ -1,0 +1,69 @@
+"""What a person sees of mistakes: one sentence and an exit code."""
+
+from pathlib import Path
+
+import pytest
+
+from suite.cli import main
+from tests.conftest import ROOT
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train configs", "configs: is a folder, expected a YAML file"),
+        ("train nowhere.yaml", "nowhere.yaml: no such file"),
+        ("train configs/bandit/sphere.yaml domain=null", "domain must hold keys such as"),
+        ("train configs/bandit/sphere.yaml seed=-1", "seed must be at least 0, found -1"),
+        ("train configs/bandit/sphere.yaml results_dir=/proc/x", "results_dir=/proc/x cannot be"),
+        (
+            "sweep nosuch",
+            "configs/sweeps/nosuch.yaml: no such file; sweeps are bandit, lm, lm_beta",
+        ),
+        ("sweep bandit --parallel 0", "--parallel must be at least 1, found 0"),
+        ("sweep bandit results_dir=/proc/x", "results_dir=/proc/x cannot be written"),
+        ("status nosuch", "nosuch: no runs there"),
+        ("status lm seed=1", "status takes results_dir=DIR, found 'seed=1'"),
+        ("report lm results_dir=/nowhere", "/nowhere/lm: no results there"),
+        ("evaluate /tmp", "/tmp: is no run's folder"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    command: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("suite: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["sweep bandit --frob", "train", "", "status lm --frob"])
+def test_wrong_usage_is_refused(command: str) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(command.split())
+
+
+def test_overrides_may_stand_on_both_sides_of_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sweep", "lm", "trainer.steps=3", "--dry-run", f"results_dir={tmp_path}"]
+    assert main(command) == 0
+    assert f"9 runs in {tmp_path}/lm" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_help_on_a_configuration_lists_every_key_with_type_default_and_meaning(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["train", "configs/lm/arithmetic.yaml", "--help"]) == 0
+    text = capsys.readouterr().out
+    for expected in ("objective.margin", "domain.pretrain.lr", "positive | negative | mixed"):
+        assert expected in text
+    (line,) = [line for line in text.splitlines() if line.startswith("trainer.eval_every")]
+    assert line.split()[:3] == ["trainer.eval_every", "int", "100"]
+    assert "steps between evaluations (≥ 1)" in line
