@@ -130,7 +130,9 @@ def grid_of(panels: int) -> tuple[Figure, list[Axes]]:
     """Return a figure with at most three panels a row."""
     columns = min(3, panels)
     rows = -(-panels // columns)
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows), layout="constrained")
+    scale = 1.4 if panels == 1 else 1.0
+    size = (scale * PANEL[0] * columns, scale * PANEL[1] * rows)
+    figure = Figure(figsize=size, layout="constrained")
     axes = [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
     for ax in axes:
         ax.spines[["top", "right"]].set_visible(False)

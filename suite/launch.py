@@ -90,14 +90,14 @@ class Launcher:
         self.executor.update_parameters(
             gpus_per_node=0 if gpu is None else 1, visible_gpus=() if gpu is None else (gpu,)
         )
-        # A worker must not see Ctrl-C, which the terminal sends to the whole group: a process
-        # started while SIGINT is ignored ignores it, and the launcher passes the wish on.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        # A worker must not see Ctrl-C, which the terminal sends to the whole group: it inherits the
+        # blocked signal, and the launcher, which gets it afterwards, passes the wish on.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             job = self.executor.submit(work, [run.path for run in self.runs])
             self.jobs[job] = Seat(gpu, time.time())
         finally:
-            signal.signal(signal.SIGINT, before)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
     def note_end(self, job: "submitit.Job[None]", seat: "Seat") -> None:
         """Mark the run that a worker was at when it died of something no handler could catch."""
