@@ -58,17 +58,16 @@ class Launcher:
         """Run everything that is left, or until told to stop."""
         with self.stopping_on_ctrl_c(), self.monitor:
             while self.tend():
-                self.monitor.update()
                 time.sleep(POLL_SECONDS)
-            self.monitor.update()
-        finished = all(run.state() == "finished" for run in self.runs)
+        finished = set(self.monitor.states.values()) == {"finished"}
         return Outcome(finished, self.stop_requested and self.fruitless < MOST_FRUITLESS)
 
     def tend(self) -> bool:
         """Replace dead workers; return whether anything is still going on."""
         for job in [job for job in self.jobs if job.done()]:
             self.note_end(job, self.jobs.pop(job))
-        states = [run.state() for run in self.runs]
+        self.monitor.update()
+        states = list(self.monitor.states.values())
         waiting = sum(state in ("queued", "interrupted") for state in states)
         if not self.stop_requested:
             for _ in range(min(waiting, self.parallel - len(self.jobs))):
