@@ -28,9 +28,9 @@ class BetaCurve(NamedTuple):
     alpha: float
     points: list[BetaPoint]
     bound: float | None
-    """(1−α)/Z0, enough for any policy (PAPER §2.2)."""
+    """(1−α)/Z0, enough for any policy (theory §2)."""
     predicted: float | None
-    """The smallest bounded β for Gaussians (PAPER §2.5), else the bound."""
+    """The smallest bounded β for Gaussians (theory §5), else the bound."""
 
     @property
     def measured(self) -> float | None:

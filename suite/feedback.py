@@ -48,7 +48,7 @@ class Labels(NamedTuple):
 
 
 def label_by_rank(score: Tensor, top: int, bottom: int) -> Labels:
-    """Accept the `top` best and reject the `bottom` worst of each context (PAPER §1).
+    """Accept the `top` best and reject the `bottom` worst of each context (arXiv 2410.04166).
 
     Ties are broken by position. Shapes: score [B, K].
     Raises ValueError when a sample would be both accepted and rejected.
@@ -62,7 +62,7 @@ def label_by_rank(score: Tensor, top: int, bottom: int) -> Labels:
 
 
 def label_by_sign(advantage: Tensor) -> Labels:
-    """Accept where the advantage is ≥ 0, reject elsewhere (PAPER §1). Shapes: advantage [B, K]."""
+    """Accept where the advantage is ≥ 0, reject elsewhere (arXiv 2410.04166). Shapes: advantage [B, K]."""
     accepted = (advantage >= 0).to(advantage.dtype)
     return Labels(accepted, 1 - accepted)
 

@@ -1,4 +1,4 @@
-"""PMPO against closed forms: PAPER §2 gives the optimum, the bound and the gradients."""
+"""PMPO against closed forms: docs/theory.md gives the optimum, the bound and the gradients."""
 
 import math
 
@@ -85,7 +85,7 @@ def test_shares_divide_sums_by_the_data_sets_class_shares() -> None:
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (1.0, 0.7), (0.5, 1.5), (0.0, 2.5)])
 def test_the_optimum_is_w_over_m(alpha: float, beta: float) -> None:
-    """PAPER §2.1: π* = w / M with w = α·p_a − (1−α)·p_r + β·π_ref and M = 2α − 1 + β."""
+    """theory §1: π* = w / M with w = α·p_a − (1−α)·p_r + β·π_ref and M = 2α − 1 + β."""
     accepted, rejected = REFERENCE * GOOD / Z1, REFERENCE * (1 - GOOD) / Z0
     w = alpha * accepted - (1 - alpha) * rejected + beta * REFERENCE
     assert (w >= 0).all()
@@ -94,7 +94,7 @@ def test_the_optimum_is_w_over_m(alpha: float, beta: float) -> None:
 
 
 def test_negatives_alone_give_the_reference_conditioned_on_success() -> None:
-    """PAPER §2.3: α = 0 and β = 1/Z0 has the optimum p_ref(y|S=1), as has α = 1 and β = 0."""
+    """theory §3: α = 0 and β = 1/Z0 has the optimum p_ref(y|S=1), as has α = 1 and β = 0."""
     conditioned = REFERENCE * GOOD / Z1
     torch.testing.assert_close(optimum(0.0, 1 / Z0), conditioned, atol=2e-5, rtol=0)
     torch.testing.assert_close(optimum(1.0, 0.0), conditioned, atol=2e-5, rtol=0)
@@ -102,7 +102,7 @@ def test_negatives_alone_give_the_reference_conditioned_on_success() -> None:
 
 @pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
 def test_smallest_beta_is_where_deterministic_labels_stop_being_bounded(alpha: float) -> None:
-    """PAPER §2.2: β ≥ (1−α)/Z0 for deterministic labels; just below, one outcome has w < 0."""
+    """theory §2: β ≥ (1−α)/Z0 for deterministic labels; just below, one outcome has w < 0."""
     good = torch.tensor([1.0, 0.0, 1.0, 0.0, 1.0], dtype=torch.float64)
     z0 = 0.25 + 0.15
     beta = smallest_beta(alpha, z0)
@@ -126,7 +126,7 @@ def test_smallest_beta_is_where_deterministic_labels_stop_being_bounded(alpha: f
 def test_rejected_samples_equal_positives_only_with_a_smaller_beta(
     alpha: float, beta: float
 ) -> None:
-    """PAPER §2.4: with all samples labelled, β' = β − (1−α)/Z0 up to the scale of the gradient."""
+    """theory §4: with all samples labelled, β' = β − (1−α)/Z0 up to the scale of the gradient."""
     scale = alpha + (1 - alpha) * Z1 / Z0  # what remains of p_a when p_r = (π_ref − Z1·p_a)/Z0
     reduced = beta - (1 - alpha) / Z0
     positives = gradient(1.0, 0.0)
@@ -136,7 +136,7 @@ def test_rejected_samples_equal_positives_only_with_a_smaller_beta(
 
 
 def test_half_and_half_labels_make_the_three_modes_equal() -> None:
-    """PAPER §2.4: (1, 0), (½, 1) and (0, 2) have the same gradient when Z0 = ½."""
+    """theory §4: (1, 0), (½, 1) and (0, 2) have the same gradient when Z0 = ½."""
     good = torch.tensor([1.0, 0.0, 1.0, 0.0, 0.0], dtype=torch.float64)  # .3 + .2 = .5
     reference = gradient(1.0, 0.0, good)
     torch.testing.assert_close(gradient(0.5, 1.0, good), reference, atol=1e-12, rtol=0)
@@ -159,7 +159,7 @@ def gaussian_feedback(mean: Tensor, std: Tensor) -> Feedback:
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (0.5, 1.0), (0.0, 2.0), (0.5, 2.0)])
 def test_the_gaussian_optimum_is_the_closed_form(alpha: float, beta: float) -> None:
-    """PAPER §2.5: μ* = (m/M)·σ_ref and σ*² = (1 − (m/M)²)·σ_ref² with m = .6633."""
+    """theory §5: μ* = (m/M)·σ_ref and σ*² = (1 − (m/M)²)·σ_ref² with m = .6633."""
     mean = torch.zeros((), dtype=torch.float64, requires_grad=True)
     log_std = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([mean, log_std], line_search_fn="strong_wolfe")
@@ -184,7 +184,7 @@ def test_m_of_the_best_two_of_four_is_the_papers() -> None:
 
 
 def test_below_the_gaussian_threshold_the_loss_falls_without_end() -> None:
-    """PAPER §2.5: bounded iff M > m; with σ² = 1 − (μ − …) → 0 the loss diverges below."""
+    """theory §5: bounded iff M > m; with σ² = 1 − (μ − …) → 0 the loss diverges below."""
 
     def along_collapse(mass: float) -> list[float]:
         """Loss with the mean where the weighted mean is, as the deviation shrinks."""
@@ -200,7 +200,7 @@ def test_below_the_gaussian_threshold_the_loss_falls_without_end() -> None:
 
 
 def test_at_the_reference_the_kl_has_no_gradient() -> None:
-    """PAPER §2.6."""
+    """theory §6."""
     logits = REFERENCE.log().clone().requires_grad_(True)
     categorical_kl(REFERENCE.log(), logits.log_softmax(0)).backward()
     torch.testing.assert_close(logits.grad, torch.zeros_like(REFERENCE), atol=1e-12, rtol=0)
@@ -213,7 +213,7 @@ def test_at_the_reference_the_kl_has_no_gradient() -> None:
 
 
 def test_the_reverse_kl_does_not_bound_the_rejected_term_and_is_refused() -> None:
-    """PAPER §2.7: on fixed samples −log π grows past any multiple of KL(π ‖ π_ref)."""
+    """theory §7: on fixed samples −log π grows past any multiple of KL(π ‖ π_ref)."""
 
     def loss(depth: float) -> float:
         logits = torch.tensor([0.0, 0.0, 0.0, 0.0, -depth], dtype=torch.float64)
@@ -228,7 +228,7 @@ def test_the_reverse_kl_does_not_bound_the_rejected_term_and_is_refused() -> Non
 
 
 def test_the_closed_form_kl_has_the_gradient_that_a_sampled_one_lacks() -> None:
-    """PAPER §2.8: E_π[∇(log π − log π_ref)] = 0; the closed form's gradient is π − π_ref."""
+    """theory §8: E_π[∇(log π − log π_ref)] = 0; the closed form's gradient is π − π_ref."""
     logits = torch.tensor([0.3, -0.2, 0.5, 0.1, -0.4], dtype=torch.float64, requires_grad=True)
     policy = logits.softmax(0).detach()
     (policy * logits.log_softmax(0)).sum().backward()
@@ -240,7 +240,7 @@ def test_the_closed_form_kl_has_the_gradient_that_a_sampled_one_lacks() -> None:
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.5), (0.0, 2.0), (0.5, 1.0)])
 def test_the_token_gradient_is_one_softmax_per_model(alpha: float, beta: float) -> None:
-    """PAPER §2.9: ∂L/∂logits = (c+b)·π − c·e_y − b·π_ref, c = α or −(1−α), b = β."""
+    """theory §9: ∂L/∂logits = (c+b)·π − c·e_y − b·π_ref, c = α or −(1−α), b = β."""
     for accepted, c in ((1.0, alpha), (0.0, -(1 - alpha))):
         logits = torch.tensor([0.3, -0.2, 0.5, 0.1, -0.4], dtype=torch.float64, requires_grad=True)
         logp = logits.log_softmax(0)

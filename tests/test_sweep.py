@@ -30,7 +30,7 @@ def test_every_committed_sweep_expands(path: Path) -> None:
     assert all(config.sweep == path.stem for config in sweep.points.values())
 
 
-def test_the_bandit_sweep_is_the_issue_of_its_claims() -> None:
+def test_the_bandit_sweep_has_the_runs_of_its_claims() -> None:
     sweep = load_sweep(ROOT / "configs/sweeps/bandit.yaml")
     sizes = {name: len(runs) for name, runs in sweep.grids.items()}
     assert sizes == {"modes": 3 * 3 * 5, "dpo": 3 * 5, "beta": 3 * 5 * 3}

@@ -1,6 +1,7 @@
 """PMPO: learn from accepted samples, rejected samples, or both.
 
-Shapes: B contexts, K samples per context. Source: arXiv 2410.04166, eq. 10.
+Shapes: B contexts, K samples per context. Source: arXiv 2410.04166, eq. 10; what follows from it
+is derived in docs/theory.md, referred to as theory §n.
 """
 
 from dataclasses import dataclass
@@ -115,7 +116,7 @@ class BoundPMPO:
     feedback: str
 
     def beta(self, shares: Shares) -> float:
-        """Return β as given, or margin·(1−α)/Z0 (PAPER §2.2)."""
+        """Return β as given, or margin·(1−α)/Z0 (theory §2)."""
         if isinstance(self.settings.beta, str):
             return self.settings.margin * smallest_beta(self.alpha, shares.reject)
         return self.settings.beta
@@ -132,7 +133,7 @@ class BoundPMPO:
         )
 
     def warning(self, shares: Shares) -> str | None:
-        """Say so where β is below (1−α)/Z0, the bound for deterministic labels (PAPER §2.2)."""
+        """Say so where β is below (1−α)/Z0, the bound for deterministic labels (theory §2)."""
         shares = floored(shares)
         beta, bound = self.beta(shares), smallest_beta(self.alpha, shares.reject)
         if self.feedback == "positive" or beta >= bound:

@@ -9,7 +9,7 @@ def top_mean(samples: int, top: int) -> float:
     For a locally linear function this is how far the accepted samples' mean lies from the
     reference's, in deviations along the gradient: 0.6633 for the best 2 of 4. With as many
     rejected as accepted samples the loss has a minimum exactly where the effective mass
-    2α − 1 + β exceeds it (PAPER §2.5).
+    2α − 1 + β exceeds it (theory §5).
     """
     order = range(samples - top + 1, samples + 1)
     return sum(order_statistic_mean(samples, rank) for rank in order) / top

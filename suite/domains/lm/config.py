@@ -54,5 +54,5 @@ class LMConfig:
             )
 
     def stable_mass(self) -> float | None:
-        """Return nothing: for language only the bound of PAPER §2.2 is known."""
+        """Return nothing: for language only the bound of theory §2 is known."""
         return None

@@ -39,7 +39,7 @@ def sequence_statistics(
     completions: Completions,
     divergence: str = "forward",
 ) -> SequenceStatistics:
-    """Sum log-probability, KL and entropy over completion tokens (PAPER §1).
+    """Sum log-probability, KL and entropy over completion tokens (arXiv 2410.04166).
 
     The KL is exact over the vocabulary at every prefix, and the prefixes are the completions
     themselves, which π_ref drew: the sum is an unbiased estimate of the sequences' KL.
