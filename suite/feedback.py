@@ -62,7 +62,10 @@ def label_by_rank(score: Tensor, top: int, bottom: int) -> Labels:
 
 
 def label_by_sign(advantage: Tensor) -> Labels:
-    """Accept where the advantage is ≥ 0, reject elsewhere (arXiv 2410.04166). Shapes: advantage [B, K]."""
+    """Accept where the advantage is ≥ 0, reject elsewhere (arXiv 2410.04166).
+
+    Shapes: advantage [B, K].
+    """
     accepted = (advantage >= 0).to(advantage.dtype)
     return Labels(accepted, 1 - accepted)
 

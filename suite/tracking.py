@@ -42,6 +42,11 @@ class Tracker:
         """End the run, telling whether it failed."""
         self.attempt(lambda run: run.finish(exit_code=int(failed)))
 
+    def interrupt(self) -> None:
+        """End this attempt: W&B shows the run as preempted rather than crashed."""
+        self.attempt(lambda run: run.mark_preempting())
+        self.finish(failed=True)
+
     def attempt(self, act: "Callable[[wandb.Run], object]") -> None:
         """Do something with the run; after a failure, go on without it."""
         if self.run is None:

@@ -96,7 +96,7 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
         tracker.finish(failed=True)
         raise
     if saving.stopped_by is not None and trainer.global_step < config.trainer.steps:
-        tracker.finish(failed=True)
+        tracker.interrupt()
         return {"status": "interrupted", "step": trainer.global_step}
     (run.path / "policy").mkdir(exist_ok=True)
     domain.save(run.path / "policy")

@@ -1,6 +1,9 @@
 """Weights & Biases: offline without an account, and never in the way."""
 
 import json
+import signal
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,58 @@ def test_without_network_an_online_run_trains_to_the_same_end(tiny: Tiny, tmp_pa
     assert "Weights & Biases (online)" in output
     found = RunFolder.of(config)
     assert found.metrics_path.read_bytes() == RunFolder.of(plain).metrics_path.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_stopped_run_is_marked_preempted_and_goes_on_under_the_same_id(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    config = tiny("bandit", "trainer.steps=4000", results=tmp_path)
+    command = [
+        "train", BASE["bandit"], *TINY["bandit"], *SCHEDULE, "trainer.steps=4000",
+        "logging.wandb=offline", f"results_dir={tmp_path}", f"sweep={config.sweep}",
+    ]  # fmt: skip
+    run = RunFolder.of(config)
+    process = processes.start(command)
+    processes.wait_until(lambda: any(r["step"] > 100 for r in run.metrics()), process)
+    process.send_signal(signal.SIGTERM)
+    code, output = processes.finish(process)
+    assert code == 130, output
+    code, output = processes.suite(*command)
+    assert code == 0, output
+    first, second = sorted(run.path.glob("wandb/offline-run-*/*.wandb"))
+    assert first.name == second.name == f"run-{config.signature}.wandb"
+    assert preempting(first)
+    assert not preempting(second)
+
+
+def preempting(record: Path) -> bool:
+    """Whether an offline W&B record says that the run was about to be preempted."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    found = []
+    for data in log_records(record.read_bytes()):
+        content = Record()
+        content.ParseFromString(data)
+        found.append(content.WhichOneof("record_type"))
+    assert "history" in found, "the record was read"
+    return "preempting" in found
+
+
+def log_records(content: bytes) -> Iterator[bytes]:
+    """Read the records of a LevelDB log: blocks of 32 KiB, a record in one piece or several."""
+    position, record = 7, b""  # after the file's own header
+    while position < len(content):
+        left = 32768 - position % 32768
+        if left < 7:
+            position += left
+            continue
+        length, kind = struct.unpack("<HB", content[position + 4 : position + 7])
+        record += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            yield record
+            record = b""
 
 
 class Broken:

@@ -31,7 +31,8 @@ def sample(
     """Draw `samples` completions per prompt at temperature 1, so that they are samples of π_ref.
 
     No top-k, top-p or temperature: the objective's expectations are under the model itself
-    (arXiv 2410.04166). A finished row goes on with padding. `greedy` takes the likeliest token instead.
+    (arXiv 2410.04166). A finished row goes on with padding. `greedy` takes the likeliest token
+    instead.
     `generator` lives on the CPU; one draw from it seeds the call's own stream on the model's
     device, so that its state is all that an exact resume needs.
     """
