@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -21,8 +22,8 @@ from suite.signals import STOP_SIGNALS
 WriteRow = Callable[[int, dict[str, float]], None]
 
 
-class AfterStep(L.Callback):
-    """Base of the callbacks below: call `after_step` once per optimiser step."""
+class AfterStep(L.Callback, ABC):
+    """What the callbacks below share: `after_step` is called once per optimiser step."""
 
     seen = 0
 
@@ -43,9 +44,9 @@ class AfterStep(L.Callback):
             self.seen = trainer.global_step
             self.after_step(trainer, outputs)
 
+    @abstractmethod
     def after_step(self, trainer: L.Trainer, outputs: Any) -> None:
         """Act after optimiser step `trainer.global_step`."""
-        raise NotImplementedError
 
 
 class ReferenceRefresh(AfterStep):

@@ -1,6 +1,5 @@
 """Submit a sweep's runs as processes on this machine; the only file that imports submitit."""
 
-import logging
 import os
 import signal
 import sys
@@ -19,7 +18,6 @@ from suite.results import RunFolder
 from suite.sweep import Sweep
 from suite.work import work
 
-logger = logging.getLogger(__name__)
 POLL_SECONDS = 1.0
 MOST_FRUITLESS = 3  # workers that may die in a row without having begun a run
 A_MONTH = 60 * 24 * 30  # minutes; submitit's local jobs end after two minutes unless told
@@ -46,8 +44,7 @@ class Launcher:
         self.runs = [RunFolder.of(config) for config in sweep.points.values()]
         self.parallel = parallel
         self.gpus = gpus
-        self.logs = sweep.folder / "logs"
-        self.executor = submitit.LocalExecutor(folder=self.logs)
+        self.executor = submitit.LocalExecutor(folder=sweep.folder / "logs")
         self.executor.update_parameters(timeout_min=A_MONTH, stderr_to_stdout=True)
         self.jobs: dict[submitit.Job[None], Seat] = {}
         self.fruitless = 0
