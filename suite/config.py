@@ -96,6 +96,12 @@ class Config:
             raise ConfigError(f"sweep must be the name of one folder, found {self.sweep!r}")
         self.domain.check()
         self.objective.check(self.feedback)
+        # A domain whose settings do not name K fixes it itself.
+        if self.objective.name == "dpo" and getattr(self.domain, "samples", 2) < 2:
+            raise ConfigError(
+                "domain.samples must be at least 2 with objective.name=dpo, which compares the"
+                f" samples of a context; found {self.domain.samples}"
+            )
 
     @property
     def variant(self) -> str:

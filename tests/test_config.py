@@ -59,6 +59,13 @@ def test_a_mistaken_override_is_named(override: str, message: str) -> None:
         load(SPHERE, [override])
 
 
+def test_dpo_needs_two_samples_to_compare() -> None:
+    lm = ROOT / "configs/lm/arithmetic.yaml"
+    assert load(lm, ["domain.samples=1"]).domain.samples == 1
+    with pytest.raises(ConfigError, match=r"domain\.samples must be at least 2 .*; found 1"):
+        load(lm, ["domain.samples=1", "objective.name=dpo"])
+
+
 @pytest.mark.parametrize("feedback", ["positive", "negative"])
 def test_an_alpha_against_the_feedback_is_refused(feedback: str) -> None:
     with pytest.raises(ConfigError, match=rf"alpha=0\.5 contradicts feedback={feedback}"):
