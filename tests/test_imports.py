@@ -32,8 +32,8 @@ def name_of(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", [p for p in SOURCES if p.stem != "__main__"], ids=name_of)
-def test_every_module_imports(path: Path) -> None:
-    importlib.import_module(name_of(path))
+def test_every_module_imports_and_says_what_it_is(path: Path) -> None:
+    assert importlib.import_module(name_of(path)).__doc__
 
 
 @pytest.mark.parametrize("name", PURE)

@@ -142,6 +142,19 @@ def test_a_finished_run_is_left_alone(tiny: Tiny) -> None:
     assert changed <= {".lock"}
 
 
+def test_killed_between_the_last_checkpoint_and_the_summary_a_run_only_ends(tiny: Tiny) -> None:
+    config = tiny("bandit")
+    expected = train(config)
+    run = RunFolder.of(config)
+    metrics = run.metrics_path.read_bytes()
+    (run.path / "summary.json").unlink()
+    (run.path / "policy/policy.json").unlink()
+    assert run.state() == "interrupted"
+    assert {**train(config), "seconds": 0} == {**expected, "seconds": 0}
+    assert run.metrics_path.read_bytes() == metrics
+    assert (run.path / "policy/policy.json").exists()
+
+
 def test_a_run_that_somebody_works_on_is_refused(tiny: Tiny) -> None:
     config = tiny("bandit")
     run = RunFolder.of(config)
