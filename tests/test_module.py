@@ -1,6 +1,7 @@
 """The shared module: gradients over accumulation and ranks, schedules, and the reference."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,16 @@ class Scorer(nn.Module):
 def gradient_of_rank(rank: int, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", RANK=str(rank), WORLD_SIZE="2")
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2
+        "gloo",
+        init_method=f"file://{folder}/meeting",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=60),
     )
     model = DistributedDataParallel(Scorer())
     model(slice(3 * rank, 3 * rank + 3)).backward()
     torch.save(model.module.linear.weight.grad, f"{folder}/rank{rank}.pt")
+    torch.distributed.barrier()  # a rank that leaves early may keep the other waiting for ever
     torch.distributed.destroy_process_group()
 
 
