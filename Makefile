@@ -13,6 +13,7 @@ help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
 	@echo
 	@echo "make sweep DOMAIN=lm            the main job: three kinds of feedback, three seeds each"
+	@echo "make sweep DOMAIN=control       a pole swung up, learned from each kind of feedback"
 	@echo "make sweep DOMAIN=bandit        claims on known optima"
 	@echo "make train CONFIG=configs/bandit/sphere.yaml ARGS='feedback=negative seed=3'"
 
@@ -22,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; one to three minutes)"
 	@PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install -qq --disable-pip-version-check torch==2.13.0
-	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[control,dev]'
 	@touch $@
 
 sweep: $(READY) ## run what is left of a sweep and write its report (DOMAIN=lm, ARGS='key=value …')

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite.comparison import Record, tasks
+from suite.gaussian_theory import smallest_gaussian_beta
 from suite.objectives.config import PMPOConfig
 
 
@@ -18,7 +19,7 @@ class BetaPoint(NamedTuple):
     """Final scores, [runs]."""
     start: float
     stable: bool
-    """Whether every run ended above its start."""
+    """Whether every run ended above its start, or above the score that the sweep names."""
 
 
 class BetaCurve(NamedTuple):
@@ -52,15 +53,18 @@ class BetaCurve(NamedTuple):
         return abs(first - grid.index(self.measured)) <= 1
 
 
-def beta_curves(records: Sequence[Record]) -> list[BetaCurve]:
-    """Arrange the ended PMPO runs with a number for β by task, α and β."""
+def beta_curves(records: Sequence[Record], stable_above: float | None = None) -> list[BetaCurve]:
+    """Arrange the ended PMPO runs with a number for β by task, α and β.
+
+    A run is stable when it ends above `stable_above`, above its own start unless that is given.
+    """
     curves = []
     for task in tasks(records):
         chosen = [r for r in records if r.config.domain.task == task and has_beta(r)]
         for alpha in sorted({alpha_of(r) for r in chosen}):
             row = [r for r in chosen if alpha_of(r) == alpha]
             betas = sorted({float(r.config.objective.beta) for r in row})
-            points = [beta_point(row, beta) for beta in betas]
+            points = [beta_point(row, beta, stable_above) for beta in betas]
             curves.append(BetaCurve(task, alpha, points, bound(row), predicted(row)))
     return curves
 
@@ -78,12 +82,13 @@ def alpha_of(record: Record) -> float:
     return alpha
 
 
-def beta_point(records: Sequence[Record], beta: float) -> BetaPoint:
+def beta_point(records: Sequence[Record], beta: float, stable_above: float | None) -> BetaPoint:
     """Summarise the runs at one β."""
     runs = [r for r in records if float(r.config.objective.beta) == beta]
     score = np.array([r.score for r in runs], float)
     start = np.array([r.start_score for r in runs], float)
-    stable = bool((score > start).all()) and all(r.state == "finished" for r in runs)
+    least = start if stable_above is None else stable_above
+    stable = bool((score > least).all()) and all(r.state == "finished" for r in runs)
     return BetaPoint(beta, score, float(start.mean()), stable)
 
 
@@ -97,7 +102,8 @@ def bound(records: Sequence[Record]) -> float | None:
 
 def predicted(records: Sequence[Record]) -> float | None:
     """Return the smallest bounded β, at least 0."""
-    mass: float | None = records[0].config.domain.stable_mass()
-    if mass is None:
+    config = records[0].config
+    mean: float | None = config.domain.accepted_mean()
+    if mean is None:
         return bound(records)
-    return max(0.0, mass + 1 - 2 * alpha_of(records[0]))
+    return smallest_gaussian_beta(mean, alpha_of(records[0]), config.objective.covariance_weight)

@@ -13,9 +13,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from typing_extensions import override
 
-from suite.config import ReferenceConfig, TrainerConfig
+from suite.config import TrainerConfig
 from suite.domains.base import Domain
-from suite.reference import follow
 from suite.results import RunFolder
 from suite.signals import STOP_SIGNALS
 
@@ -23,13 +22,7 @@ WriteRow = Callable[[int, dict[str, float]], None]
 
 
 class AfterStep(L.Callback, ABC):
-    """What the callbacks below share: `after_step` is called once per optimiser step."""
-
-    seen = 0
-
-    @override
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.seen = trainer.global_step
+    """What the callbacks below share: `after_step` is called after one or several steps."""
 
     @override
     def on_train_batch_end(
@@ -40,25 +33,11 @@ class AfterStep(L.Callback, ABC):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if trainer.global_step > self.seen:  # not after a batch that only accumulates
-            self.seen = trainer.global_step
-            self.after_step(trainer, outputs)
+        self.after_step(trainer, outputs)
 
     @abstractmethod
     def after_step(self, trainer: L.Trainer, outputs: Any) -> None:
         """Act after optimiser step `trainer.global_step`."""
-
-
-class ReferenceRefresh(AfterStep):
-    """Let the reference follow the policy."""
-
-    def __init__(self, domain: Domain, settings: ReferenceConfig) -> None:
-        self.domain = domain
-        self.settings = settings
-
-    @override
-    def after_step(self, trainer: L.Trainer, outputs: Any) -> None:
-        follow(self.domain.policy, self.domain.reference, self.settings, trainer.global_step)
 
 
 class Record(AfterStep):
@@ -74,7 +53,6 @@ class Record(AfterStep):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
         if trainer.global_step == 0:
             self.evaluate(0)
 
@@ -84,6 +62,7 @@ class Record(AfterStep):
         if step % self.settings.log_every == 0 or last:
             row = {f"train/{name}": value.item() for name, value in outputs.items()}
             row["train/loss"] = row.pop("train/total")
+            row |= {f"train/{name}": value for name, value in self.domain.diagnostics().items()}
             self.write_row(step, row)
         if step % self.settings.eval_every == 0 or last:
             self.evaluate(step)
@@ -107,7 +86,6 @@ class Checkpoint(AfterStep):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
         if threading.current_thread() is threading.main_thread():
             # Lightning restores the handlers that were there before it started.
             for number in STOP_SIGNALS:
@@ -146,14 +124,18 @@ class ShowProgress(AfterStep):
         )
         self.tell("preparing", before.get("step") or 0, rate=None)
 
+    def watch(self, domain: Domain) -> None:
+        """Show the rate of environment steps too, where the domain counts them."""
+        self.domain = domain
+
     def note(self, row: dict[str, float]) -> None:
         """Remember the newest score."""
         self.score = row.get("eval/score", self.score)
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
         self.first, self.first_time = trainer.global_step, time.monotonic()
+        self.first_env_step = self.domain.diagnostics().get("env_steps")
         self.shown = self.bar.add_task(
             self.run.path.name, total=self.settings.steps, completed=self.first, shown=""
         )
@@ -164,10 +146,16 @@ class ShowProgress(AfterStep):
     def after_step(self, trainer: L.Trainer, outputs: Any) -> None:
         now, step = time.monotonic(), trainer.global_step
         if now - self.told > 0.5 or step == self.settings.steps or trainer.should_stop:
-            rate = (step - self.first) / max(now - self.first_time, 1e-9)
+            seconds = max(now - self.first_time, 1e-9)
+            rate = (step - self.first) / seconds
             self.tell("training", step, rate)
-            score = "" if self.score is None else f"score {self.score:.4g}"
-            self.bar.update(self.shown, completed=step, shown=f"{rate:.3g} steps/s  {score}")
+            shown = f"{rate:.3g} steps/s"
+            if self.first_env_step is not None:
+                env_steps = self.domain.diagnostics()["env_steps"] - self.first_env_step
+                shown += f"  {env_steps / seconds:.3g} env steps/s"
+            if self.score is not None:
+                shown += f"  score {self.score:.4g}"
+            self.bar.update(self.shown, completed=step, shown=shown)
 
     def tell(self, phase: str, step: int, rate: float | None) -> None:
         """Write the progress file."""

@@ -68,6 +68,9 @@ def parser() -> argparse.ArgumentParser:
 
     again = commands.add_parser("evaluate", help="measure a run's newest checkpoint again")
     again.add_argument("run", type=Path, help="a run's folder, results/SWEEP/runs/RUN")
+    again.add_argument(
+        "--video", action="store_true", help="also film an episode of a control run, as video.mp4"
+    )
     again.set_defaults(act=act_evaluate)
     return top
 
@@ -196,8 +199,10 @@ def act_evaluate(options: argparse.Namespace) -> int:
     from suite.evaluate import evaluate
 
     silence_libraries()
-    for name, value in evaluate(options.run).items():
+    for name, value in evaluate(options.run, options.video).items():
         print(f"{name:20} {value:.6g}")
+    if options.video:
+        print(f"the video is {options.run / 'video.mp4'}; `suite report` embeds it")
     return 0
 
 

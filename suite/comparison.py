@@ -1,5 +1,6 @@
 """The runs of a sweep side by side: what tables and figures are made from."""
 
+import base64
 import csv
 import io
 from collections.abc import Sequence
@@ -56,6 +57,12 @@ class Record:
     def error(self) -> str:
         """Why the run failed, or nothing."""
         return str((self.folder.summary() or {}).get("error") or "")
+
+    @property
+    def video(self) -> str | None:
+        """The run's video as base64, if `suite evaluate --video` made one."""
+        path = self.folder.path / "video.mp4"
+        return base64.b64encode(path.read_bytes()).decode() if path.exists() else None
 
     @property
     def row(self) -> dict[str, Any]:
@@ -192,9 +199,17 @@ def improvements(records: Sequence[Record]) -> list[Improvement]:
     return found
 
 
-def curve(records: Sequence[Record], metric: str) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the steps [T] that all runs reached and the values there, [N, T]."""
-    series = [{row["step"]: row[metric] for row in r.metrics if metric in row} for r in records]
+def curve(
+    records: Sequence[Record], metric: str, x_axis: str = "step"
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the steps [T] that all runs reached and the values there, [N, T].
+
+    `x_axis` is `step`, or the name of an evaluation metric such as `env_steps`.
+    """
+    x = "step" if x_axis == "step" else f"eval/{x_axis}"
+    series = [
+        {row[x]: row[metric] for row in r.metrics if {x, metric} <= set(row)} for r in records
+    ]
     steps = sorted(set.intersection(*(set(values) for values in series))) if series else []
     return np.array(steps), np.array([[values[s] for s in steps] for values in series], float)
 

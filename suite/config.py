@@ -54,6 +54,12 @@ class TrainerConfig:
 
     steps: int = key(1000, "optimiser steps", at_least=1)
     accumulate: int = key(1, "batches per optimiser step", at_least=1)
+    steps_per_call: int = key(
+        1,
+        "optimiser steps per call of Lightning, which costs half a millisecond; all other numbers"
+        " of steps must be multiples of it",
+        at_least=1,
+    )
     eval_every: int = key(100, "steps between evaluations", at_least=1)
     log_every: int = key(10, "steps between rows of training metrics", at_least=1)
     checkpoint_every: int = key(100, "steps between checkpoints", at_least=1)
@@ -62,6 +68,15 @@ class TrainerConfig:
     )
     accelerator: Literal["auto", "cpu", "gpu"] = key("auto", "a GPU where there is one, or given")
     precision: Literal["32-true", "bf16-mixed"] = key("32-true", "of the policy's arithmetic")
+
+    def check(self) -> None:
+        """Raise ConfigError where keys do not fit each other."""
+        for name in ("steps", "eval_every", "log_every", "checkpoint_every"):
+            if getattr(self, name) % self.steps_per_call:
+                raise ConfigError(
+                    f"trainer.{name} must be a multiple of trainer.steps_per_call="
+                    f"{self.steps_per_call}, found {getattr(self, name)}"
+                )
 
 
 @dataclass
@@ -94,8 +109,9 @@ class Config:
         check_ranges(self)
         if "/" in self.sweep or self.sweep in ("", ".", ".."):
             raise ConfigError(f"sweep must be the name of one folder, found {self.sweep!r}")
+        self.trainer.check()
         self.domain.check()
-        self.objective.check(self.feedback)
+        self.objective.check(self.feedback, self.domain.gaussian)
         # A domain whose settings do not name K fixes it itself.
         if self.objective.name == "dpo" and getattr(self.domain, "samples", 2) < 2:
             raise ConfigError(
@@ -111,6 +127,8 @@ class Config:
     @property
     def divergence(self) -> str:
         """Which KL the domain computes: forward unless the objective says otherwise."""
+        if self.objective.name == "mpo":
+            return "decoupled"
         return str(self.objective.divergence) if self.objective.name == "pmpo" else "forward"
 
     @property
@@ -145,7 +163,8 @@ def load_values(path: Path, overrides: list[str]) -> DictConfig:
     values = read_yaml(path)
     chosen = {group: chosen_name(values, overrides, group, str(path)) for group in CHOSEN_BY_NAME}
     for group, name in chosen.items():
-        if group_of(values, group, str(path)).get("name", name) != name:
+        in_file = group_of(values, group, str(path)).get("name", DEFAULT_NAMES.get(group, name))
+        if in_file != name:
             values[group] = {"name": name}  # the file's other keys are of another choice
     merged = merge(schema_for(chosen), values, str(path))
     for override in overrides:

@@ -6,10 +6,17 @@ from torch import Tensor
 
 
 class GaussianKL(NamedTuple):
-    """The two parts of a Gaussian KL, summed over dimensions; their sum is the divergence."""
+    """The two parts of a Gaussian KL per dimension, [..., D] each."""
 
     mean: Tensor
     covariance: Tensor
+
+    def total(self, covariance_weight: float = 1.0) -> Tensor:
+        """Return the sum over dimensions, [...]; with weight 1 it is the divergence."""
+        covariance = self.covariance.sum(-1)
+        return self.mean.sum(-1) + (
+            covariance if covariance_weight == 1 else covariance_weight * covariance
+        )
 
 
 def categorical_kl(p: Tensor, q: Tensor) -> Tensor:
@@ -21,13 +28,14 @@ def categorical_kl(p: Tensor, q: Tensor) -> Tensor:
     return (p.exp() * ratio).sum(-1)
 
 
-def gaussian_kl(p_mean: Tensor, p_std: Tensor, q_mean: Tensor, q_std: Tensor) -> GaussianKL:
-    """Return KL(p ‖ q) of diagonal Gaussians, split in mean and covariance part.
+def gaussian_kl(p: tuple[Tensor, Tensor], q: tuple[Tensor, Tensor]) -> GaussianKL:
+    """Return KL(p ‖ q) of diagonal Gaussians (mean, std), split in mean and covariance part.
 
-    Shapes: all [..., D]; each part [...]. The mean part is what moving the mean costs at q's
-    deviation; the covariance part is the divergence of two Gaussians with equal means.
+    Shapes: all [..., D]. The mean part is what moving the mean costs at q's deviation; the
+    covariance part is the divergence of two Gaussians with equal means.
     """
+    (p_mean, p_std), (q_mean, q_std) = p, q
     mean = 0.5 * ((p_mean - q_mean) / q_std).square()
     ratio = (p_std / q_std).square()
     covariance = 0.5 * (ratio - 1 - ratio.log())
-    return GaussianKL(mean.sum(-1), covariance.sum(-1))
+    return GaussianKL(mean, covariance)

@@ -1,19 +1,22 @@
 """Measure a run's newest checkpoint again."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from suite.checkpoints import newest
+from suite.config import Config
 from suite.domains import build_domain
 from suite.keys import ConfigError
 from suite.results import RunFolder
 
 
-def evaluate(path: Path) -> dict[str, float]:
+def evaluate(path: Path, video: bool = False) -> dict[str, float]:
     """Load a run's newest whole checkpoint and return its evaluation.
 
-    Raises ConfigError where the folder is no run or holds no whole checkpoint.
+    With `video`, also write an episode of a control run to its folder, as video.mp4. Raises
+    ConfigError where the folder is no run or holds no whole checkpoint, or nothing can be filmed.
     """
     run = RunFolder(path)
     if not (path / "config.yaml").exists():
@@ -22,9 +25,13 @@ def evaluate(path: Path) -> dict[str, float]:
     found = newest(run.checkpoints)
     if found.path is None:
         raise ConfigError(f"{run.checkpoints}: holds no whole checkpoint; train the run first")
+    if video:
+        prepare_video(config)
     torch.set_num_threads(config.trainer.threads)
+    torch.manual_seed(config.seed)  # for what the run started from
     domain = build_domain(config, cache=run.results_dir)
-    state = torch.load(found.path, weights_only=True, map_location="cpu")["state_dict"]
+    content = torch.load(found.path, weights_only=True, map_location="cpu")
+    state = content["state_dict"]
     for name, network in (("policy", domain.policy), ("reference", domain.reference)):
         prefix = f"{name}."
         own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
@@ -32,5 +39,25 @@ def evaluate(path: Path) -> dict[str, float]:
             network.load_state_dict(own)
         except RuntimeError as error:
             raise ConfigError(f"{found.path} does not fit {path}/config.yaml: {error}") from None
+    domain.load_state_dict(content["domain"])
     domain.policy.eval()
-    return {"step": float(found.step or 0), **domain.evaluate()}
+    filmed = {"video_return": film(domain, path)} if video else {}
+    return {"step": float(found.step or 0), **domain.evaluate(), **filmed}
+
+
+def prepare_video(config: Config) -> None:
+    """Set up rendering, which has to be done before MuJoCo is imported; raises ConfigError."""
+    if config.domain.name != "control":
+        raise ConfigError(
+            f"--video shows an environment, and domain.name={config.domain.name} has none"
+        )
+    from suite.domains.control.video import choose_renderer
+
+    choose_renderer()
+
+
+def film(domain: Any, path: Path) -> float:
+    """Write the video of a control run and return the return of what it shows."""
+    from suite.domains.control import video
+
+    return video.film(domain, path / "video.mp4")

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from suite.divergences import GaussianKL
+
 
 class Feedback(NamedTuple):
     """A batch of labelled samples with the policy's log-probabilities, ready for an objective."""
@@ -24,6 +26,8 @@ class Feedback(NamedTuple):
     """[B, K] log π_ref(y|x), for objectives that compare with the reference."""
     score: Tensor | None = None
     """[B, K] the judge's score, for objectives that use magnitudes or ranks."""
+    kl_parts: GaussianKL | None = None
+    """[B, D] each: `kl` per dimension in its mean and covariance part, of Gaussian policies."""
 
 
 class Shares(NamedTuple):

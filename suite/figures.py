@@ -15,8 +15,14 @@ from suite.stats import Estimate
 from suite.sweep import ReportSettings
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
-COLOURS = {"positive": "#0072B2", "negative": "#D55E00", "mixed": "#009E73", "dpo": "#CC79A7"}
-OTHERS = ("#E69F00", "#56B4E9", "#F0E442", "#000000")
+COLOURS = {
+    "positive": "#0072B2",
+    "negative": "#D55E00",
+    "mixed": "#009E73",
+    "dpo": "#CC79A7",
+    "mpo": "#E69F00",
+}
+OTHERS = ("#56B4E9", "#F0E442", "#000000")
 Summary = Callable[[NDArray[np.float64]], Estimate]
 PANEL = (4.6, 3.4)  # inches
 
@@ -32,11 +38,11 @@ def learning_curves(records: Sequence[Record], report: ReportSettings) -> Figure
     panels = tasks(records)
     figure, axes = grid_of(len(panels))
     for ax, task in zip(axes, panels, strict=True):
-        draw_curves(ax, records, task, "eval/score", interval(report))
+        draw_curves(ax, records, task, "eval/score", report.x_axis, interval(report))
         start = stats.mean(np.array([r.start_score for r in records if starts(r, task)], float))
         ax.axhline(start.value, color="0.5", ls="--", lw=1, label="reference (start)")
         scale_scores(ax, report)
-        ax.set(title=task, xlabel="optimiser step", ylabel=report.score)
+        ax.set(title=task, xlabel=x_label(report), ylabel=report.score)
     axes[0].legend(frameon=False, fontsize=8)
     return figure
 
@@ -51,13 +57,25 @@ def interval(report: ReportSettings) -> Summary:
     return stats.interquartile_mean if report.log_scale else stats.mean
 
 
+def x_label(report: ReportSettings) -> str:
+    """Name what curves run over."""
+    return {"step": "optimiser steps", "env_steps": "environment steps"}.get(
+        report.x_axis, report.x_axis.replace("_", " ")
+    )
+
+
 def draw_curves(
-    ax: Axes, records: Sequence[Record], task: str, metric: str, summary: Summary = stats.mean
+    ax: Axes,
+    records: Sequence[Record],
+    task: str,
+    metric: str,
+    x_axis: str,
+    summary: Summary = stats.mean,
 ) -> None:
     """Draw a metric's summary and interval for each variant."""
     names = variants(records)
     for name in names:
-        steps, values = curve(select(records, task, name), metric)
+        steps, values = curve(select(records, task, name), metric, x_axis)
         if not len(steps):
             continue
         points = [summary(column) for column in values.T]
@@ -68,7 +86,7 @@ def draw_curves(
         )
 
 
-def diagnostics(records: Sequence[Record]) -> Figure | None:
+def diagnostics(records: Sequence[Record], report: ReportSettings) -> Figure | None:
     """Draw every other evaluation metric of the first task, or nothing where there is none."""
     task = tasks(records)[0]
     found = {
@@ -76,7 +94,7 @@ def diagnostics(records: Sequence[Record]) -> Figure | None:
         for record in records
         for row in record.evaluations
         for name in row
-        if name.startswith("eval/") and name != "eval/score"
+        if name.startswith("eval/") and name not in ("eval/score", f"eval/{report.x_axis}")
     }
     names = sorted(
         name for name in found if any(select(records, task, v) for v in variants(records))
@@ -85,12 +103,12 @@ def diagnostics(records: Sequence[Record]) -> Figure | None:
         return None
     figure, axes = grid_of(len(names))
     for ax, name in zip(axes, names, strict=True):
-        draw_curves(ax, records, task, name)
+        draw_curves(ax, records, task, name, report.x_axis)
         values = [row[name] for record in records for row in record.evaluations if name in row]
         if min(values) >= 0 and max(values) > 100:
             ax.set_yscale("symlog", linthresh=1.0)
         label = name.removeprefix("eval/").replace("_", " ")
-        ax.set(title=label, xlabel="optimiser step")
+        ax.set(title=label, xlabel=x_label(report))
     axes[0].legend(frameon=False, fontsize=8)
     return figure
 
@@ -106,6 +124,8 @@ def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Figure:
             beta, value, yerr=[value - low, high - value], fmt="o-", color="#0072B2", capsize=3
         )
         ax.axhline(row.points[0].start, color="0.5", ls="--", lw=1, label="reference (start)")
+        if report.stable_above is not None:
+            ax.axhline(report.stable_above, color="0.5", ls=":", lw=1, label="stable above")
         if row.predicted is not None:
             ax.axvline(row.predicted, color="#D55E00", lw=1.5, label="predicted threshold")
         if row.bound is not None and row.bound != row.predicted:

@@ -1,19 +1,22 @@
 """The one LightningModule: any domain, any objective."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
 from suite.checkpoints import random_state, restore_random_state
-from suite.config import OptimizerConfig
+from suite.config import OptimizerConfig, ReferenceConfig, TrainerConfig
 from suite.domains.base import Domain
 from suite.objectives import Objective
+from suite.reference import follow
 
 ENDLESS = 2**31  # the trainer's max_steps ends a run, not its data
 
@@ -23,53 +26,89 @@ class NonFiniteLoss(Exception):
 
 
 class PreferenceModule(L.LightningModule):
-    """Take gradient steps on an objective over a domain's batches; knows neither's inside."""
+    """Take gradient steps on an objective over a domain's batches; knows neither's inside.
+
+    Optimisation is manual in Lightning's sense, so that one call may take several steps.
+    """
 
     def __init__(
-        self, domain: Domain, objective: Objective, optimizer: OptimizerConfig, steps: int
+        self,
+        domain: Domain,
+        objective: Objective,
+        optimizer: OptimizerConfig,
+        reference: ReferenceConfig,
+        trainer: TrainerConfig,
     ) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.domain = domain
         self.objective = objective
         self.optimizer_settings = optimizer
-        self.steps = steps
+        self.reference_settings = reference
+        self.trainer_settings = trainer
         self.policy = domain.policy
         self.reference = domain.reference
 
     @override
-    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        """Return the loss, and beside it everything worth logging, detached."""
+    def training_step(self, batch: list[Any], batch_idx: int) -> dict[str, Tensor]:
+        """Take `steps_per_call` steps; return what is worth logging of the last one, detached."""
+        first, size = self.global_step + 1, self.trainer_settings.accumulate
+        taken = [self.take_step(batch[i : i + size]) for i in range(0, len(batch), size)]
+        # Looked at once per call: on a GPU every look waits for all that was started.
+        if not torch.stack([logged["total"] for logged in taken]).isfinite().all():
+            wrong = next(i for i, logged in enumerate(taken) if not logged["total"].isfinite())
+            raise NonFiniteLoss(describe(taken[wrong], first + wrong))
+        return taken[-1]
+
+    def take_step(self, batches: list[Any]) -> dict[str, Tensor]:
+        """Take one optimiser step on the mean loss over `batches`."""
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        assert isinstance(optimizer, LightningOptimizer)
+        assert isinstance(schedule, LambdaLR)
+        optimizer.zero_grad()
+        for batch in batches:
+            loss, logged = self.loss(batch)
+            self.manual_backward(loss / len(batches) if len(batches) > 1 else loss)
+        if self.optimizer_settings.clip_norm is not None:
+            self.clip_gradients(optimizer.optimizer, self.optimizer_settings.clip_norm, "norm")
+        optimizer.step()
+        schedule.step()
+        follow(self.policy, self.reference, self.reference_settings, self.global_step)
+        return logged
+
+    def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of one batch, and everything worth logging beside it, detached."""
         feedback = self.domain.feedback(batch)
         terms = self.objective(feedback, self.domain.shares)
         auxiliary = self.domain.auxiliary_losses(batch)
         loss = terms.loss + sum(auxiliary.values())
         logged = {name: term.detach() for name, term in (terms._asdict() | auxiliary).items()}
-        if not torch.isfinite(loss):
-            raise NonFiniteLoss(describe(logged, self.global_step + 1))
-        logged["total"] = loss.detach()  # Lightning divides "loss" by the accumulated batches
+        logged["total"] = loss.detach()
         logged["kl"] = feedback.kl.detach().mean()
         logged["accepted_share"] = feedback.accept.mean()
         logged["rejected_share"] = feedback.reject.mean()
         logged["reference_reject_share"] = torch.tensor(self.domain.shares.reject)
-        return {"loss": loss, **logged}
+        return loss, logged
 
     @override
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Build AdamW over everything that needs a gradient, and its schedule."""
-        plan = self.optimizer_settings
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        plan, steps = self.optimizer_settings, self.trainer_settings.steps
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.policy.parameters() if p.requires_grad]}
+        ]
+        if isinstance(self.objective, nn.Module):
+            duals = {"params": list(self.objective.parameters()), "lr": self.objective.dual_lr}
+            groups.append(duals | {"weight_decay": 0.0})
         optimizer = torch.optim.AdamW(
-            trained,
+            groups,
             lr=plan.lr,
             betas=(0.9, plan.beta2),
             weight_decay=plan.weight_decay,
             fused=self.trainer.precision == "32-true",  # Lightning clips no fused one under AMP
         )
-        schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(plan, step, self.steps))
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(plan, step, steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule}}
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -85,20 +124,23 @@ class PreferenceModule(L.LightningModule):
 
 
 class Batches:
-    """A domain's endless batches as Lightning wants them.
+    """A domain's endless batches as Lightning wants them: in lists of so many for one call.
 
-    It has a length, or Lightning would draw one batch ahead of the checkpoint; and (empty) state
+    It has a length, or Lightning would draw one list ahead of the checkpoint; and (empty) state
     of its own, for the domain saves what a resume needs.
     """
 
-    def __init__(self, domain: Domain) -> None:
+    def __init__(self, domain: Domain, per_call: int) -> None:
         self.domain = domain
+        self.per_call = per_call
 
     def __len__(self) -> int:
         return ENDLESS
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.domain.train_dataloader())
+    def __iter__(self) -> Iterator[list[Any]]:
+        batches = iter(self.domain.train_dataloader())
+        while True:
+            yield list(itertools.islice(batches, self.per_call))
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: see PreferenceModule.on_save_checkpoint."""
@@ -116,6 +158,7 @@ def learning_rate_factor(plan: OptimizerConfig, step: int, steps: int) -> float:
 
 def describe(terms: dict[str, Tensor], step: int) -> str:
     """Name the step and the terms that are not finite."""
-    bad = {name: value.item() for name, value in terms.items() if not torch.isfinite(value).all()}
+    parts = {name: value for name, value in terms.items() if name != "total"}
+    bad = {name: value.item() for name, value in parts.items() if not torch.isfinite(value).all()}
     names = ", ".join(f"{name} is {value}" for name, value in bad.items()) or "their sum overflows"
     return f"the loss is not finite at step {step}: {names}"

@@ -33,7 +33,7 @@ def write_report(sweep: Sweep, command: str) -> Path:
     sweep.folder.mkdir(parents=True, exist_ok=True)
     write_text(sweep.folder / "scores.csv", scores_csv(records))
     finished = [r for r in compared(sweep, records) if r.state == "finished"]
-    curves = beta_curves(grid_records(sweep, records))
+    curves = beta_curves(grid_records(sweep, records), sweep.report.stable_above)
     drawn = draw(finished, curves, sweep)
     content = {
         "sweep": sweep,
@@ -79,7 +79,7 @@ def draw(
     made = {}
     if finished:
         made["learning_curves"] = figures.learning_curves(finished, sweep.report)
-        others = figures.diagnostics(finished)
+        others = figures.diagnostics(finished, sweep.report)
         if others is not None:
             made["diagnostics"] = others
     if curves:

@@ -49,7 +49,9 @@ class ReportSettings:
     score: str = "score"  # what the score is called on axes
     percent: bool = False  # whether scores are shares
     log_scale: bool = False  # whether scores approach 0 from below over orders of magnitude
+    x_axis: str = "step"  # what learning curves run over: optimiser steps, or an evaluation metric
     beta_grid: str | None = None  # the grid that varies β (and α), drawn as its own figure
+    stable_above: float | None = None  # score that tells learning from collapse; else the start's
 
 
 @dataclass

@@ -9,7 +9,7 @@ import lightning.pytorch as L
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
-from suite.callbacks import Checkpoint, Record, ReferenceRefresh, ShowProgress
+from suite.callbacks import Checkpoint, Record, ShowProgress
 from suite.checkpoints import AtomicCheckpointIO, newest
 from suite.config import Config
 from suite.domains import build_domain
@@ -56,7 +56,8 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
     progress = ShowProgress(run, config.trainer)
 
     domain = build_domain(config, cache=run.results_dir)
-    objective = build_objective(config.objective, config.feedback)
+    progress.watch(domain)
+    objective = build_objective(config.objective, config.feedback, domain.dimensions)
     if warning := objective.warning(domain.shares):
         logger.warning(warning)
 
@@ -71,14 +72,11 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
     saving = Checkpoint(run, config.trainer)
     trainer = L.Trainer(
         max_steps=config.trainer.steps,
-        accumulate_grad_batches=config.trainer.accumulate,
-        gradient_clip_val=config.optimizer.clip_norm,
         accelerator=config.trainer.accelerator,
         devices=1,
         precision=config.trainer.precision,
         callbacks=[
             *callbacks,
-            ReferenceRefresh(domain, config.reference),
             Record(domain, config.trainer, log),
             progress,
             saving,  # last, so that a checkpoint holds what the others did
@@ -89,9 +87,10 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    module = PreferenceModule(domain, objective, config.optimizer, config.trainer.steps)
+    module = PreferenceModule(domain, objective, config.optimizer, config.reference, config.trainer)
+    batches = Batches(domain, config.trainer.steps_per_call * config.trainer.accumulate)
     try:
-        trainer.fit(module, Batches(domain), ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
     except BaseException:
         tracker.finish(failed=True)
         raise

@@ -21,8 +21,25 @@ TINY_LM = [
     "domain.pretrain.batch_size=32",
     "domain.pretrain.check_every=10",
 ]
+# Episodes of twenty steps, so that several end within a test.
+TINY_CONTROL = [
+    "domain.episode_length=20",
+    "domain.batch_size=8",
+    "domain.warmup=30",
+    "domain.acting_steps=4",
+    "domain.eval_episodes=2",
+    "domain.actor.hidden_size=16",
+    "domain.critic_network.hidden_size=16",
+    "domain.replay_size=1000",
+    "trainer.steps_per_call=1",
+]
 TINY = {"bandit": ["domain.dimensions=3", "domain.contexts=4"], "lm": TINY_LM}
-BASE = {"bandit": "configs/bandit/sphere.yaml", "lm": "configs/lm/arithmetic.yaml"}
+TINY["control"] = TINY_CONTROL
+BASE = {
+    "bandit": "configs/bandit/sphere.yaml",
+    "control": "configs/control/cartpole-swingup.yaml",
+    "lm": "configs/lm/arithmetic.yaml",
+}
 SCHEDULE = [
     "trainer.steps=12",
     "trainer.eval_every=4",

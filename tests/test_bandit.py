@@ -32,7 +32,7 @@ def test_log_density_is_that_of_torch_summed_over_dimensions() -> None:
     policy = GaussianPolicy(torch.tensor([0.5, -1.0, 2.0]), initial_std=0.3)
     expected = Independent(Normal(policy.mean, 0.3 + SMALLEST_STD), 1)
     x = torch.randn(4, 2, 3, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(policy.log_prob(x), expected.log_prob(x))
+    torch.testing.assert_close(policy().log_prob(x), expected.log_prob(x))
 
 
 def test_samples_are_detached() -> None:

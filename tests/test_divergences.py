@@ -11,15 +11,19 @@ STD = torch.rand(2, 3, 5, generator=generator, dtype=torch.float64) + 0.1
 
 
 def test_gaussian_parts_sum_to_the_divergence_of_torch() -> None:
-    parts = gaussian_kl(MEAN[0], STD[0], MEAN[1], STD[1])
+    parts = gaussian_kl((MEAN[0], STD[0]), (MEAN[1], STD[1]))
     p, q = (Independent(Normal(MEAN[i], STD[i]), 1) for i in (0, 1))
-    torch.testing.assert_close(parts.mean + parts.covariance, kl_divergence(p, q))
+    torch.testing.assert_close(parts.total(), kl_divergence(p, q))
+    assert parts.mean.shape == MEAN[0].shape
 
 
 def test_the_covariance_part_is_the_divergence_of_equal_means() -> None:
-    parts = gaussian_kl(MEAN[0], STD[0], MEAN[1], STD[1])
+    parts = gaussian_kl((MEAN[0], STD[0]), (MEAN[1], STD[1]))
     p, q = (Independent(Normal(MEAN[0], STD[i]), 1) for i in (0, 1))
-    torch.testing.assert_close(parts.covariance, kl_divergence(p, q))
+    torch.testing.assert_close(parts.covariance.sum(-1), kl_divergence(p, q))
+    torch.testing.assert_close(
+        parts.total(covariance_weight=7), parts.mean.sum(-1) + 7 * kl_divergence(p, q)
+    )
 
 
 def test_categorical_is_the_divergence_of_torch_first_argument_first() -> None:

@@ -128,18 +128,18 @@ def test_weights_out_of_range_are_refused(alpha: float, beta: float, name: str) 
 
 def test_auto_beta_is_margin_times_the_bound_and_never_warns() -> None:
     settings = PMPOConfig(beta="auto", margin=1.1)
-    objective = bind(settings, "negative")
+    objective = bind(settings, "negative", None)
     shares = Shares(0.4, 0.6)
     assert objective.beta(shares) == pytest.approx(1.1 / 0.6)
     assert objective.warning(shares) is None
-    assert bind(settings, "positive").beta(shares) == 0.0
+    assert bind(settings, "positive", None).beta(shares) == 0.0
     terms = objective(random_feedback(), shares)
     assert terms.effective_mass.item() == pytest.approx(1.1 / 0.6 - 1)
 
 
 def test_shares_that_vanish_keep_beta_and_loss_finite_by_the_same_floor() -> None:
     shares = Shares(1.0, 0.0)
-    objective = bind(PMPOConfig(), "mixed")
+    objective = bind(PMPOConfig(), "mixed", None)
     feedback = random_feedback()
     assert objective.warning(shares) is None
     assert objective.beta(Shares(1.0, 1e-3)) == pytest.approx(500.0)
@@ -153,8 +153,8 @@ def test_a_beta_below_the_bound_warns_with_both_numbers_unless_rejected_samples_
     None
 ):
     shares = Shares(0.5, 0.5)
-    warning = bind(PMPOConfig(beta=1.0), "negative").warning(shares)
+    warning = bind(PMPOConfig(beta=1.0), "negative", None).warning(shares)
     assert warning is not None
     assert "objective.beta=1 is below (1−α)/Z0 = 2" in warning
-    assert bind(PMPOConfig(beta=0.0), "positive").warning(shares) is None
-    assert bind(PMPOConfig(beta=1.0), "mixed").warning(shares) is None
+    assert bind(PMPOConfig(beta=0.0), "positive", None).warning(shares) is None
+    assert bind(PMPOConfig(beta=1.0), "mixed", None).warning(shares) is None

@@ -3,14 +3,15 @@
 import itertools
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor
 
-from suite.divergences import categorical_kl, gaussian_kl
-from suite.domains.bandit.theory import top_mean
+from suite.divergences import GaussianKL, categorical_kl, gaussian_kl
 from suite.feedback import Feedback, Shares
+from suite.gaussian_theory import above_average_mean, smallest_gaussian_beta, top_mean
 from suite.objectives.pmpo import effective_mass, pmpo, smallest_beta
 
 # Five outcomes. Accepting outcome y with probability GOOD[y], the reference accepts with
@@ -118,30 +119,42 @@ def gaussian_feedback(mean: Tensor, std: Tensor) -> Feedback:
     in_top_two = cdf**3 + 3 * (1 - cdf) * cdf**2  # none or one of the three others is larger
     logp = torch.distributions.Normal(mean, std, validate_args=False).log_prob(z)
     one = torch.ones((), dtype=torch.float64)
-    kl = sum(gaussian_kl(0 * one[None], one[None], mean[None], std[None]))
+    parts = gaussian_kl((0 * one[None], one[None]), (mean[None], std[None]))
+    labels = (density * in_top_two)[None], (density * (1 - in_top_two))[None]
     return Feedback(
-        logp[None], kl.reshape(1), (density * in_top_two)[None], (density * (1 - in_top_two))[None]
+        logp[None],
+        parts.total().reshape(1),
+        *labels,
+        kl_parts=GaussianKL(*(p[None] for p in parts)),
     )
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (0.5, 1.0), (0.0, 2.0), (0.5, 2.0)])
 def test_the_gaussian_optimum_is_the_closed_form(alpha: float, beta: float) -> None:
     """theory §5: μ* = (m/M)·σ_ref and σ*² = (1 − (m/M)²)·σ_ref² with m = .6633."""
+    mean, std = gaussian_optimum(alpha, beta, 1.0)
+    ratio = 0.66326 / (2 * alpha - 1 + beta)
+    assert mean == pytest.approx(ratio, abs=1e-4)
+    assert std == pytest.approx(math.sqrt(1 - ratio**2), abs=1e-4)
+
+
+def gaussian_optimum(alpha: float, beta: float, covariance_weight: float) -> tuple[float, float]:
+    """Mean and deviation of the minimum, found numerically."""
     mean = torch.zeros((), dtype=torch.float64, requires_grad=True)
     log_std = torch.zeros((), dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([mean, log_std], line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        loss = pmpo(gaussian_feedback(mean, log_std.exp()), alpha=alpha, beta=beta).loss
+        feedback = gaussian_feedback(mean, log_std.exp())
+        weight = covariance_weight
+        loss = pmpo(feedback, alpha=alpha, beta=beta, covariance_weight=weight).loss
         loss.backward()
         return loss
 
     for _ in range(5):
         optimizer.step(closure)
-    ratio = 0.66326 / (2 * alpha - 1 + beta)
-    assert mean.item() == pytest.approx(ratio, abs=1e-4)
-    assert log_std.exp().item() == pytest.approx(math.sqrt(1 - ratio**2), abs=1e-4)
+    return mean.item(), log_std.exp().item()
 
 
 def test_m_of_the_best_two_of_four_is_the_papers() -> None:
@@ -174,7 +187,7 @@ def test_at_the_reference_the_kl_has_no_gradient() -> None:
 
     mean = torch.tensor([0.4, -1.0], dtype=torch.float64, requires_grad=True)
     std = torch.tensor([0.3, 2.0], dtype=torch.float64, requires_grad=True)
-    sum(gaussian_kl(mean.detach(), std.detach(), mean, std)).backward()
+    gaussian_kl((mean.detach(), std.detach()), (mean, std)).total().backward()
     torch.testing.assert_close(mean.grad, torch.zeros(2, dtype=torch.float64))
     torch.testing.assert_close(std.grad, torch.zeros(2, dtype=torch.float64))
 
@@ -241,3 +254,43 @@ def test_means_per_context_weigh_rare_rejections_up_to_k_times(z0: float) -> Non
                 by_shares += probability * weight
     assert per_context == pytest.approx(1 - (1 - z0) ** 4)
     assert by_shares == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("alpha", "beta"), [(0.5, 1.0), (0.0, 2.0), (0.5, 0.2), (1.0, 0.1)])
+@pytest.mark.parametrize("weight", [0.5, 10.0, 100.0])
+def test_a_covariance_weight_keeps_the_mean_and_holds_the_deviation(
+    alpha: float, beta: float, weight: float
+) -> None:
+    """theory §11: μ* = m/M and σ*² = 1 − m²/(M·(c + w·β)), where that is positive."""
+    m, c = 0.66326, 2 * alpha - 1
+    mass, held = c + beta, c + weight * beta
+    if beta < smallest_gaussian_beta(m, alpha, weight):
+        assert mass * held < m * m
+        return
+    mean, std = gaussian_optimum(alpha, beta, weight)
+    assert mean == pytest.approx(m / mass, abs=1e-3)
+    assert std == pytest.approx(math.sqrt(1 - m * m / (mass * held)), abs=1e-3)
+
+
+def test_the_smallest_beta_of_a_gaussian_by_hand() -> None:
+    # w = 1: β = m + 1 − 2α.
+    assert smallest_gaussian_beta(0.66, 0.0, 1.0) == pytest.approx(1.66)
+    assert smallest_gaussian_beta(0.66, 0.5, 1.0) == pytest.approx(0.66)
+    assert smallest_gaussian_beta(0.66, 1.0, 1.0) == 0.0
+    # w = 100, α = ½: β·100·β = .66², so β = .066; α = 0: (β − 1)(100β − 1) = .4356.
+    assert smallest_gaussian_beta(0.66, 0.5, 100.0) == pytest.approx(0.066)
+    beta = smallest_gaussian_beta(0.66, 0.0, 100.0)
+    assert (beta - 1) * (100 * beta - 1) == pytest.approx(0.4356)
+    assert beta > 1
+    # w = 0, α = 1: (1 + β)·1 > m² always; α = .75: (.5 + β)·.5 > .4356 from β = .3712 on.
+    assert smallest_gaussian_beta(0.66, 1.0, 0.0) == 0.0
+    assert smallest_gaussian_beta(0.66, 0.75, 0.0) == pytest.approx(0.3712)
+    assert smallest_gaussian_beta(0.66, 0.5, 0.0) == math.inf
+
+
+def test_m_of_what_exceeds_the_mean_of_its_group() -> None:
+    """theory §5, against a million draws: the standard error is below .001."""
+    z = np.random.default_rng(0).standard_normal((250_000, 4))
+    accepted = z >= z.mean(1, keepdims=True)
+    assert above_average_mean(4) == pytest.approx(2 * (z * accepted).mean(), abs=0.003)
+    assert above_average_mean(4) == pytest.approx(0.69099, abs=1e-5)

@@ -18,6 +18,7 @@ from tests.conftest import BASE, TINY, Tiny
 # Long enough to be hit in the middle, with a checkpoint often enough to be continued from.
 LONG = {
     "bandit": ["trainer.steps=3000", "trainer.checkpoint_every=250", "trainer.log_every=10"],
+    "control": ["trainer.steps=400", "trainer.checkpoint_every=50", "trainer.log_every=2"],
     "lm": ["trainer.steps=60", "trainer.checkpoint_every=7", "trainer.log_every=1"],
 }
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from suite.domains.bandit.config import BanditConfig
+from suite.domains.control.config import ControlConfig
 from suite.domains.lm.config import LMConfig
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 DOMAINS: dict[str, tuple[type, str]] = {
     "bandit": (BanditConfig, "suite.domains.bandit.domain:Bandit"),
+    "control": (ControlConfig, "suite.domains.control.domain:Control"),
     "lm": (LMConfig, "suite.domains.lm.domain:LanguageModel"),
 }
 

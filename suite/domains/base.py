@@ -17,6 +17,7 @@ class Coin:
     def __init__(self, settings, *, feedback, divergence, seed, cache):
         self.settings = settings
         self.feedback_mode = feedback
+        self.dimensions = 1
         self.policy = torch.nn.ParameterDict({"mean": torch.zeros(1)})
         self.reference = copy.deepcopy(self.policy).requires_grad_(False)
         self.start = copy.deepcopy(self.reference)
@@ -29,7 +30,7 @@ class Coin:
             yield self.reference["mean"] + noise
 
     def feedback(self, batch):
-        policy, reference = gaussian(self.policy), gaussian(self.reference)
+        policy, reference = normal(self.policy), normal(self.reference)
         labels = label_by_sign(batch).visible(self.feedback_mode)
         # Two Gaussians of equal deviation diverge equally both ways: `divergence` has no effect.
         kl = kl_divergence(reference, policy).expand(len(batch))
@@ -45,8 +46,11 @@ class Coin:
     def auxiliary_losses(self, batch):
         return {}
 
+    def diagnostics(self):
+        return {}
+
     def evaluate(self):
-        kl = kl_divergence(gaussian(self.start), gaussian(self.policy))
+        kl = kl_divergence(normal(self.start), normal(self.policy))
         return {"score": self.policy["mean"].item(), "kl": kl.item()}
 
     def save(self, folder):
@@ -59,7 +63,7 @@ class Coin:
         self.generator.set_state(state["generator"])
 
 
-def gaussian(parameters):
+def normal(parameters):
     return Normal(parameters["mean"], 1.0)
 ```
 '''
@@ -82,6 +86,9 @@ class Domain(Protocol):
     reference: nn.Module
     """π_ref, never optimised; follows the policy as `reference.update` says."""
 
+    dimensions: int | None
+    """D of a Gaussian policy's samples, None for other policies."""
+
     shares: Shares
     """Shares of the reference's samples that are labelled accept and reject, before masking."""
 
@@ -95,6 +102,10 @@ class Domain(Protocol):
 
     def auxiliary_losses(self, batch: Any) -> dict[str, Tensor]:
         """Return further losses by name, for instance a critic's; empty for most domains."""
+        ...
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return numbers worth logging with the losses; `env_steps` is also shown as a rate."""
         ...
 
     def evaluate(self) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from suite.objectives.config import DPOConfig, PMPOConfig
+from suite.objectives.config import DPOConfig, MPOConfig, PMPOConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 OBJECTIVES: dict[str, tuple[type, str]] = {
     "pmpo": (PMPOConfig, "suite.objectives.pmpo"),
     "dpo": (DPOConfig, "suite.objectives.dpo"),
+    "mpo": (MPOConfig, "suite.objectives.mpo"),
 }
 
 
@@ -28,7 +29,10 @@ class Terms(Protocol):
 
 
 class Objective(Protocol):
-    """An objective with its settings bound; what the training module calls."""
+    """An objective with its settings bound; what the training module calls.
+
+    One that is also an nn.Module has parameters of its own, trained at its `dual_lr`.
+    """
 
     def __call__(self, feedback: "Feedback", shares: "Shares") -> Terms:
         """Return the loss terms of one batch."""
@@ -39,8 +43,11 @@ class Objective(Protocol):
         ...
 
 
-def build_objective(settings: Any, feedback: str) -> Objective:
-    """Bind an objective's settings; `feedback` is positive, negative or mixed."""
+def build_objective(settings: Any, feedback: str, dimensions: int | None) -> Objective:
+    """Bind an objective's settings; `feedback` is positive, negative or mixed.
+
+    `dimensions` is that of a Gaussian policy's samples, None for other policies.
+    """
     _, module = OBJECTIVES[settings.name]
-    objective: Objective = import_module(module).bind(settings, feedback)
+    objective: Objective = import_module(module).bind(settings, feedback, dimensions)
     return objective

@@ -31,9 +31,19 @@ class PMPOConfig:
     divergence: Literal["forward", "reverse"] = key(
         "forward", "KL(π_ref ‖ π), or KL(π ‖ π_ref) for positive feedback only"
     )
+    covariance_weight: float = key(
+        1.0,
+        "factor on the part of a Gaussian's KL that its deviation costs; 1 is the paper's KL",
+        at_least=0,
+    )
 
-    def check(self, feedback: str) -> None:
-        """Raise ConfigError where these settings do not fit `feedback`."""
+    def check(self, feedback: str, gaussian: bool) -> None:
+        """Raise ConfigError where these settings do not fit `feedback` or the kind of policy."""
+        if self.covariance_weight != 1 and not gaussian:
+            raise ConfigError(
+                f"objective.covariance_weight={self.covariance_weight:g} needs a Gaussian policy,"
+                " and this domain's is none; leave it at 1"
+            )
         if isinstance(self.beta, str) and self.beta != "auto":
             raise ConfigError(f"objective.beta must be a number or 'auto', found {self.beta!r}")
         implied = ALPHA_OF_FEEDBACK[feedback]
@@ -66,12 +76,48 @@ class DPOConfig:
     beta: float = key(0.1, "inverse temperature", above=0)
     pairs: Literal["best_worst", "all"] = key("best_worst", "which pairs of a group are compared")
 
-    def check(self, feedback: str) -> None:
+    def check(self, feedback: str, gaussian: bool) -> None:
         """Raise ConfigError where these settings do not fit `feedback`."""
         if feedback != "mixed":
             raise ConfigError(
                 "objective.name=dpo compares accepted with rejected samples and needs"
                 f" feedback=mixed, found {feedback}"
+            )
+
+    def resolved(self, feedback: str) -> dict[str, object]:
+        """Return derived values for the signature: none."""
+        return {}
+
+
+@dataclass
+class MPOConfig:
+    """MPO, arXiv 1806.06920 and 1812.02256, with the defaults of Acme's."""
+
+    name: Literal["mpo"] = key("mpo", "this objective")
+    epsilon: float = key(0.1, "KL between the weighted samples and the reference, in nats", above=0)
+    epsilon_mean: float = key(2.5e-3, "KL that moving the mean may cost, in nats", above=0)
+    epsilon_covariance: float = key(
+        1e-6, "KL that changing the deviation may cost, in nats", above=0
+    )
+    per_dimension: bool = key(True, "whether the two constraints hold for each dimension")
+    temperature: float = key(10.0, "the temperature at the start, in units of the score", above=0)
+    mean_multiplier: float = key(10.0, "multiplier of the mean's constraint at the start", above=0)
+    covariance_multiplier: float = key(
+        1000.0, "multiplier of the deviation's constraint at the start", above=0
+    )
+    dual_lr: float = key(1e-2, "learning rate of temperature and multipliers", above=0)
+
+    def check(self, feedback: str, gaussian: bool) -> None:
+        """Raise ConfigError where these settings do not fit `feedback` or the kind of policy."""
+        if feedback != "mixed":
+            raise ConfigError(
+                "objective.name=mpo weighs samples by their scores and sees no labels:"
+                f" it needs feedback=mixed, found {feedback}"
+            )
+        if not gaussian:
+            raise ConfigError(
+                "objective.name=mpo constrains mean and deviation and needs a Gaussian policy,"
+                " and this domain's is none; use pmpo or dpo"
             )
 
     def resolved(self, feedback: str) -> dict[str, object]:

@@ -80,6 +80,6 @@ class BoundDPO:
         return None
 
 
-def bind(settings: DPOConfig, feedback: str) -> BoundDPO:
+def bind(settings: DPOConfig, feedback: str, dimensions: int | None) -> BoundDPO:
     """Bind the settings; `feedback` is always mixed."""
     return BoundDPO(settings)

@@ -24,7 +24,7 @@ class PMPOTerms(NamedTuple):
     rejected: Tensor
     """[] (1−α) · mean log-probability of the rejected samples."""
     anchor: Tensor
-    """[] β · KL(π_ref ‖ π)."""
+    """[] β · KL(π_ref ‖ π), with the covariance part weighted."""
     effective_mass: Tensor
     """[] 2α − 1 + β, the mass of the target; the loss has no minimum unless it is positive."""
 
@@ -41,6 +41,7 @@ def pmpo(
     beta: float,
     shares: Shares | None = None,
     divergence: str = "forward",
+    covariance_weight: float = 1.0,
 ) -> PMPOTerms:
     """Return the terms of −J, J = α·E_a[log π] − (1−α)·E_r[log π] − β·KL(π_ref ‖ π) (eq. 10).
 
@@ -49,19 +50,23 @@ def pmpo(
     share of each label is the divisor: sums split exactly over batches and ranks, and no single
     class has to be present (the choice for unpaired rows, K = 1, and for verifier labels).
 
-    Departures from the paper: `shares`, and `divergence="reverse"`, which says that
-    `feedback.kl` holds KL(π ‖ π_ref). That one does not bound the negative term on fixed
-    samples, so it is refused wherever rejected samples count.
+    Departures from the paper: `shares`; `divergence="reverse"`, which says that `feedback.kl`
+    holds KL(π ‖ π_ref) - that one does not bound the negative term on fixed samples, so it is
+    refused wherever rejected samples count; and `covariance_weight`, the weight of the divergence
+    that a Gaussian's deviation costs. With 1, the paper's KL, the deviation shrinks at every
+    refresh of the reference until nothing is explored any more (theory §5, §11).
 
-    Raises ValueError for shapes that differ, α outside [0, 1], β < 0, or a refused divergence.
+    Raises ValueError for shapes that differ, α outside [0, 1], β < 0, a refused divergence, or a
+    covariance weight where the feedback does not hold the parts of its divergence.
     """
     check(feedback, alpha, beta, divergence)
+    kl = feedback.kl if covariance_weight == 1 else weighted_kl(feedback, covariance_weight)
     accepted = expectation(feedback.logp, feedback.accept, shares and shares.accept)
     rejected = expectation(feedback.logp, feedback.reject, shares and shares.reject)
     return PMPOTerms(
         accepted=-alpha * accepted,
         rejected=(1 - alpha) * rejected,
-        anchor=beta * feedback.kl.mean(),
+        anchor=beta * kl.mean(),
         effective_mass=torch.as_tensor(effective_mass(alpha, beta)),
     )
 
@@ -73,6 +78,13 @@ def expectation(logp: Tensor, weight: Tensor, share: float | None) -> Tensor:
         # A context without this label contributes 0, and its gradient stays finite.
         return ((weight * logp).sum(1) / total.where(total > 0, 1)).mean()
     return (weight * logp).mean() / share if share > 0 else (weight * logp).sum() * 0
+
+
+def weighted_kl(feedback: Feedback, covariance_weight: float) -> Tensor:
+    """Return the divergence with its covariance part weighted, [B]."""
+    if feedback.kl_parts is None:
+        raise ValueError("covariance_weight needs feedback.kl_parts, of a Gaussian policy")
+    return feedback.kl_parts.total(covariance_weight)
 
 
 def effective_mass(alpha: float, beta: float) -> float:
@@ -130,6 +142,7 @@ class BoundPMPO:
             beta=self.beta(shares),
             shares=shares if self.settings.normalization == "shares" else None,
             divergence=self.settings.divergence,
+            covariance_weight=self.settings.covariance_weight,
         )
 
     def warning(self, shares: Shares) -> str | None:
@@ -149,6 +162,6 @@ def floored(shares: Shares) -> Shares:
     return Shares(max(shares.accept, SMALLEST_SHARE), max(shares.reject, SMALLEST_SHARE))
 
 
-def bind(settings: PMPOConfig, feedback: str) -> BoundPMPO:
+def bind(settings: PMPOConfig, feedback: str, dimensions: int | None) -> BoundPMPO:
     """Bind the settings, with α as `feedback` implies unless given."""
     return BoundPMPO(settings, settings.alpha_under(feedback), feedback)

@@ -1,7 +1,7 @@
 """Settings of the bandit domain."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from suite.keys import ConfigError, key
 
@@ -10,6 +10,7 @@ from suite.keys import ConfigError, key
 class BanditConfig:
     """A continuous bandit: minimise a known function from ranked samples."""
 
+    gaussian: ClassVar[bool] = True
     name: Literal["bandit"] = key("bandit", "this domain")
     function: Literal["sphere", "rosenbrock", "schwefel"] = key("sphere", "function to minimise")
     dimensions: int = key(10, "number of variables", at_least=2)
@@ -32,8 +33,8 @@ class BanditConfig:
         """What the report calls this problem."""
         return f"{self.function}-{self.dimensions}d"
 
-    def stable_mass(self) -> float | None:
-        """Return the effective mass above which the loss is bounded, where it is known."""
-        from suite.domains.bandit.theory import top_mean
+    def accepted_mean(self) -> float | None:
+        """Return m of theory §5, where as many samples are accepted as rejected."""
+        from suite.gaussian_theory import top_mean
 
         return top_mean(self.samples, self.top) if self.top == self.bottom else None

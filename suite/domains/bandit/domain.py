@@ -17,6 +17,7 @@ from suite.domains.bandit.config import BanditConfig
 from suite.domains.bandit.functions import FUNCTIONS
 from suite.domains.bandit.policy import GaussianPolicy
 from suite.feedback import Feedback, Labels, Shares, label_by_rank
+from suite.gaussian import compare
 
 
 class BanditBatch(NamedTuple):
@@ -39,6 +40,7 @@ class Bandit:
         self.settings = settings
         self.feedback_mode = feedback
         self.divergence = divergence
+        self.dimensions = settings.dimensions
         self.function, self.half_width = FUNCTIONS[settings.function]
         self.generator = torch.Generator().manual_seed(seed)
         start = 1.6 * torch.rand(settings.dimensions, generator=self.generator) - 0.8
@@ -60,30 +62,36 @@ class Bandit:
 
     def feedback(self, batch: BanditBatch) -> Feedback:
         """Accept the best, reject the worst of each group."""
-        labels: Labels = label_by_rank(batch.score, self.settings.top, self.settings.bottom)
-        pair = (self.reference, self.policy)
-        kl = divergence(*(pair if self.divergence == "forward" else pair[::-1]))
+        labels = label_by_rank(batch.score, self.settings.top, self.settings.bottom)
+        visible: Labels = labels.visible(self.feedback_mode)
+        compared = compare(self.policy(), self.reference(), batch.samples, self.divergence)
+        contexts = len(batch.score)
         return Feedback(
-            logp=self.policy.log_prob(batch.samples),
-            kl=(kl.mean + kl.covariance).expand(len(batch.score)),
-            accept=labels.visible(self.feedback_mode).accept,
-            reject=labels.visible(self.feedback_mode).reject,
-            reference_logp=self.reference.log_prob(batch.samples),
+            logp=compared.logp,
+            kl=compared.kl.total().expand(contexts),
+            accept=visible.accept,
+            reject=visible.reject,
+            reference_logp=compared.reference_logp,
             score=batch.score,
+            kl_parts=GaussianKL(*(part.expand(contexts, -1) for part in compared.kl)),
         )
 
     def auxiliary_losses(self, batch: BanditBatch) -> dict[str, Tensor]:
         """Return nothing: the policy is all there is."""
         return {}
 
+    def diagnostics(self) -> dict[str, float]:
+        """Return nothing: the loss says it all."""
+        return {}
+
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Score the policy's mean; `kl` is the divergence from the policy of the start."""
         mean, std = self.policy()
-        kl = divergence(self.start.to(mean.device), self.policy)
+        kl = gaussian_kl(self.start.to(mean.device)(), (mean, std))
         return {
             "score": self.score(mean).item(),
-            "kl": (kl.mean + kl.covariance).item(),
+            "kl": kl.total().item(),
             "std": std.mean().item(),
         }
 
@@ -100,8 +108,3 @@ class Bandit:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue the random stream."""
         self.generator.set_state(state["generator"])
-
-
-def divergence(p: GaussianPolicy, q: GaussianPolicy) -> GaussianKL:
-    """Return KL(p ‖ q) of two policies in its two parts, both []."""
-    return gaussian_kl(*p(), *q())

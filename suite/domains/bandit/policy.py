@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from suite.gaussian import Gaussian
+
 SMALLEST_STD = 1e-3  # keeps log-probabilities finite when an unbounded loss collapses the policy
 
 
@@ -16,15 +18,9 @@ class GaussianPolicy(nn.Module):
         self.mean = nn.Parameter(mean.clone())
         self.log_std = nn.Parameter(torch.full_like(mean, math.log(initial_std)))
 
-    def forward(self) -> tuple[Tensor, Tensor]:
-        """Return mean and standard deviation, both [D]."""
-        return self.mean, self.log_std.exp() + SMALLEST_STD
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Return the log-density in nats, summed over dimensions; [...] from [..., D]."""
-        mean, std = self.forward()
-        z = (x - mean) / std
-        return -0.5 * (z.square().sum(-1) + mean.numel() * math.log(2 * math.pi)) - std.log().sum()
+    def forward(self) -> Gaussian:
+        """Return the distribution, mean and standard deviation [D] each."""
+        return Gaussian(self.mean, self.log_std.exp() + SMALLEST_STD)
 
     @torch.no_grad()
     def sample(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

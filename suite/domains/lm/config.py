@@ -1,7 +1,7 @@
 """Settings of the language-model domain."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from suite.keys import ConfigError, key, section
 
@@ -33,6 +33,7 @@ class PretrainConfig:
 class LMConfig:
     """Prompts, completions sampled from the reference, and a judge."""
 
+    gaussian: ClassVar[bool] = False
     name: Literal["lm"] = key("lm", "this domain")
     task: Literal["arithmetic"] = key("arithmetic", "language task")
     digits: int = key(2, "largest number of digits of an operand", at_least=1, at_most=9)
@@ -53,6 +54,6 @@ class LMConfig:
                 f"{self.model.heads}, found {self.model.hidden_size}"
             )
 
-    def stable_mass(self) -> float | None:
+    def accepted_mean(self) -> float | None:
         """Return nothing: for language only the bound of theory §2 is known."""
         return None

@@ -41,6 +41,7 @@ class LanguageModel:
         self.settings = settings
         self.feedback_mode = feedback
         self.divergence = divergence
+        self.dimensions = None
         self.task = build_task(settings)
         self.reference, self.tokenizer = reference_model(settings, self.task, cache / "references")
         self.reference.requires_grad_(False).eval()
@@ -102,6 +103,10 @@ class LanguageModel:
 
     def auxiliary_losses(self, batch: LMBatch) -> dict[str, Tensor]:
         """Return nothing: the policy is all there is."""
+        return {}
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return nothing: the loss says it all."""
         return {}
 
     @torch.no_grad()

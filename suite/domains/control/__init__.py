@@ -1,0 +1,1 @@
+"""Continuous control: an actor-critic on the DeepMind Control Suite or Gymnasium, with torchrl."""

@@ -1,0 +1,112 @@
+"""Settings of the control domain."""
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from suite.keys import ConfigError, key, section
+
+
+@dataclass
+class NetworkConfig:
+    """A LayerNorm MLP."""
+
+    hidden_size: int = key(256, "width", at_least=1)
+    layers: int = key(2, "hidden layers", at_least=1)
+
+
+@dataclass
+class CriticConfig:
+    """The critic's head, and how many there are."""
+
+    head: Literal["mse", "two_hot"] = key("mse", "a number, or a categorical over `bins` values")
+    bins: int = key(101, "values of the categorical head", at_least=2)
+    low: float = key(0.0, "smallest value of the categorical head")
+    high: float = key(100.0, "largest value of the categorical head")
+    pair: bool = key(False, "whether there are two, of which the smaller value counts")
+
+
+@dataclass
+class ControlConfig:
+    """An actor and a critic that learn from the replay of an environment."""
+
+    gaussian: ClassVar[bool] = True
+    name: Literal["control"] = key("control", "this domain")
+    task: str = key(
+        "cartpole-swingup",
+        "a Control Suite task as DOMAIN-TASK, or a Gymnasium id such as Pendulum-v1",
+    )
+    action_repeat: int = key(1, "environment steps that an action lasts", at_least=1)
+    episode_length: int | None = key(
+        None,
+        "environment steps after which an episode is cut off; the task's own limit counts too",
+        at_least=1,
+    )
+    num_envs: int = key(
+        1, "environments; more than one run in processes of their own, stepped together", at_least=1
+    )
+    normalize_observations: bool = key(False, "by running mean and deviation, cut off at ±5")
+
+    batch_size: int = key(128, "states per batch", at_least=1)
+    samples: int = key(4, "actions of the reference per state, K", at_least=2)
+    labels: Literal["sign", "rank"] = key(
+        "sign", "accept where Q is at least the state's mean over the K, or the `top` best"
+    )
+    top: int = key(2, "accepted actions of a state, where labels=rank", at_least=1)
+    bottom: int = key(2, "rejected actions of a state, where labels=rank", at_least=1)
+
+    warmup: int = key(
+        1000, "environment steps with random actions before the first batch", at_least=1
+    )
+    updates_per_env_step: float = key(0.5, "batches per environment step", above=0)
+    acting_steps: int = key(
+        20,
+        "environment steps acted at a time, with one policy; divided by action_repeat",
+        at_least=1,
+    )
+    n_step: int = key(5, "actions whose rewards a target sums", at_least=1)
+    discount: float = key(0.99, "of the reward after one action", at_least=0, below=1)
+    replay_size: int = key(1_000_000, "transitions kept", at_least=1)
+
+    initial_std: float = key(0.7, "the policy's deviation at the start; actions lie in ±1", above=0)
+    actor: NetworkConfig = section(NetworkConfig, "the policy's network")
+    critic_network: NetworkConfig = section(NetworkConfig, "the critic's network")
+    critic: CriticConfig = section(CriticConfig, "what the critic predicts")
+    eval_episodes: int = key(10, "episodes of an evaluation, with the mean action", at_least=1)
+
+    def check(self) -> None:
+        """Raise ConfigError where keys do not fit each other."""
+        if not re.fullmatch(r"\w+(-\w+)+", self.task):
+            raise ConfigError(
+                "domain.task must be a Control Suite task such as walker-walk or a Gymnasium id"
+                f" such as Pendulum-v1, found {self.task!r}"
+            )
+        if self.labels == "rank" and self.top + self.bottom > self.samples:
+            raise ConfigError(
+                f"domain.top + domain.bottom must be at most domain.samples={self.samples},"
+                f" found {self.top} + {self.bottom}"
+            )
+        if not self.critic.low < self.critic.high:
+            raise ConfigError(
+                f"domain.critic.low must be less than domain.critic.high={self.critic.high:g},"
+                f" found {self.critic.low:g}"
+            )
+        if self.warmup <= self.n_step * self.action_repeat * self.num_envs:
+            raise ConfigError(
+                "domain.warmup must be more than n_step · action_repeat · num_envs ="
+                f" {self.n_step * self.action_repeat * self.num_envs} steps, or there is nothing"
+                f" to learn from; found {self.warmup}"
+            )
+
+    @property
+    def gymnasium(self) -> bool:
+        """Whether the task is Gymnasium's, told by the version at its end."""
+        return re.search(r"-v\d+$", self.task) is not None
+
+    def accepted_mean(self) -> float | None:
+        """Return m of theory §5, as if Q were linear where the reference samples."""
+        from suite.gaussian_theory import above_average_mean, top_mean
+
+        if self.labels == "sign":
+            return above_average_mean(self.samples)
+        return top_mean(self.samples, self.top) if self.top == self.bottom else None

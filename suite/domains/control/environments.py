@@ -1,0 +1,263 @@
+"""Environments through torchrl, whose state can be saved: an episode is its seed and its actions.
+
+Shapes: N environments, O observation entries, D action entries.
+"""
+
+import atexit
+import difflib
+import os
+import signal
+from collections.abc import Sequence
+from functools import partial
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from tensordict import TensorDict
+from torch import Tensor
+
+from suite.domains.control.config import ControlConfig
+from suite.keys import ConfigError
+
+# Read on import: rendering is set up where it is asked for; buffers need not announce themselves.
+os.environ.setdefault("MUJOCO_GL", "disable")
+os.environ.setdefault("RL_LOGGING_LEVEL", "WARNING")
+
+from torchrl.envs import DMControlEnv, EnvBase, GymEnv, ParallelEnv
+
+EXTRA = "pip install 'pmpo-suite[control]'"
+
+
+class UnusableObservation(Exception):
+    """An environment returned what no policy can act on; the message names the step."""
+
+
+class Outcome(NamedTuple):
+    """What an action led to in each environment."""
+
+    next_observation: Tensor  # [N, O], the last one where the episode is over
+    reward: Tensor  # [N], summed over repeats of the action
+    terminated: Tensor  # [N], whether nothing follows
+    truncated: Tensor  # [N], whether the episode was only cut off
+
+
+class Episodes:
+    """Ahead of a torchrl class: give every episode a seed of its own and remember its actions.
+
+    Number of the episode and actions are then all of the environment's state: replaying them
+    brings back physics, time and random streams, of any deterministic environment.
+    """
+
+    stream: tuple[int, ...] = (0,)
+    longest: int | None = None  # actions
+    episode = -1
+
+    def seed_of_episode(self) -> int:
+        """Return the seed of the current episode."""
+        return int(np.random.SeedSequence((*self.stream, self.episode)).generate_state(1)[0])
+
+    def begin(self, tensordict: Any) -> TensorDict:
+        """Reset with the current episode's seed."""
+        raise NotImplementedError
+
+    def _reset(self, tensordict: Any = None, **_: Any) -> TensorDict:
+        self.episode += 1
+        self.actions: list[Tensor] = []
+        return self.begin(tensordict)
+
+    def _step(self, tensordict: TensorDict) -> TensorDict:
+        self.actions.append(tensordict["action"].clone())
+        found: TensorDict = super()._step(tensordict)  # type: ignore[misc]
+        if len(self.actions) == self.longest and not found["done"].any():
+            found["truncated"] = torch.ones_like(found["truncated"])
+            found["done"] = torch.ones_like(found["done"])
+        return found
+
+    def episode_state(self) -> dict[str, Any]:
+        """Return the number of the episode and its actions so far, [T, D]."""
+        actions = torch.stack(self.actions) if self.actions else None
+        return {"episode": self.episode, "actions": actions}
+
+    def continue_episode(self, states: Sequence[dict[str, Any]]) -> None:
+        """Come to the state that is this environment's among those of all, by replaying it."""
+        state = states[self.stream[-1]]
+        self.episode = state["episode"] - 1
+        self._reset()
+        for action in state["actions"] if state["actions"] is not None else ():
+            self._step(TensorDict({"action": action}, []))
+
+
+class ControlSuiteEpisodes(Episodes, DMControlEnv):  # type: ignore[misc]
+    """A task of the DeepMind Control Suite."""
+
+    def begin(self, tensordict: Any) -> TensorDict:
+        """Reset with the current episode's seed."""
+        self._env.task.random.seed(self.seed_of_episode())
+        found: TensorDict = DMControlEnv._reset(self, tensordict)
+        return found
+
+
+class GymnasiumEpisodes(Episodes, GymEnv):  # type: ignore[misc]
+    """An environment of Gymnasium."""
+
+    def begin(self, tensordict: Any) -> TensorDict:
+        """Reset with the current episode's seed."""
+        found: TensorDict = GymEnv._reset(self, tensordict, seed=self.seed_of_episode())
+        return found
+
+
+def build(settings: ControlConfig, stream: tuple[int, ...], rendered: bool = False) -> EnvBase:
+    """Build one environment, its episodes seeded from `stream`; raises ConfigError."""
+    env = gymnasium(settings, rendered) if settings.gymnasium else control_suite(settings)
+    env.stream = stream
+    if settings.episode_length is not None:
+        env.longest = max(1, settings.episode_length // settings.action_repeat)
+    return env
+
+
+def control_suite(settings: ControlConfig) -> ControlSuiteEpisodes:
+    """Build a task of the Control Suite; raises ConfigError naming near ones."""
+    require("dm_control")
+    from dm_control.suite import ALL_TASKS
+
+    domain, _, task = settings.task.partition("-")
+    known = [f"{name}-{of_it}" for name, of_it in ALL_TASKS]
+    if settings.task not in known:
+        near = difflib.get_close_matches(settings.task, known, n=3, cutoff=0.5)
+        near = near or [name for name in known if name.startswith(f"{domain}-")] or known
+        raise ConfigError(
+            f"domain.task={settings.task} is no task of the Control Suite;"
+            f" near ones: {', '.join(near)}"
+        )
+    return ControlSuiteEpisodes(domain, task, frame_skip=settings.action_repeat)
+
+
+def gymnasium(settings: ControlConfig, rendered: bool) -> GymnasiumEpisodes:
+    """Build an environment of Gymnasium; raises ConfigError naming near ones."""
+    require("gymnasium")
+    import gymnasium as gym
+
+    if settings.task not in gym.registry:
+        near = difflib.get_close_matches(settings.task, gym.registry, n=3, cutoff=0.5)
+        raise ConfigError(
+            f"domain.task={settings.task} is no environment of Gymnasium;"
+            f" near ones: {', '.join(near) or 'none'}"
+        )
+    mode = {"render_mode": "rgb_array"} if rendered else {}
+    try:
+        probe = gym.make(settings.task, **mode)
+        space = probe.action_space
+        if rendered:
+            probe.reset()
+            probe.render()
+    except gym.error.DependencyNotInstalled as error:
+        raise ConfigError(f"domain.task={settings.task} cannot be made: {error}") from None
+    if not isinstance(space, gym.spaces.Box):
+        raise ConfigError(
+            f"domain.task={settings.task} has actions {space}; the control domain supports"
+            " continuous ones only, a bounded Box"
+        )
+    return GymnasiumEpisodes(settings.task, frame_skip=settings.action_repeat, **mode)
+
+
+def require(package: str) -> None:
+    """Raise ConfigError naming the extra that brings a package."""
+    if find_spec(package) is None:
+        raise ConfigError(f"domain.name=control needs {package}: {EXTRA}")
+
+
+def build_in_worker(settings: ControlConfig, stream: tuple[int, ...]) -> EnvBase:
+    """Build one environment in a process that leaves stop signals to its parent."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    return build(settings, stream)
+
+
+class Environments:
+    """N environments as one: float32 observations in one vector, actions within ±1.
+
+    One environment steps in this process; several have a process each (torchrl's ParallelEnv).
+    Raises ConfigError for what cannot be built, UnusableObservation for NaN or infinity.
+    """
+
+    def __init__(
+        self,
+        settings: ControlConfig,
+        stream: tuple[int, ...],
+        count: int,
+        rendered: bool = False,
+    ) -> None:
+        self.count = count
+        self.repeat = settings.action_repeat
+        self.steps = 0  # environment steps so far, repeats included, of all environments
+        if count == 1:
+            self.env = build(settings, (*stream, 0), rendered)
+        else:
+            build(settings, (*stream, 0)).close()  # what cannot be built is said here
+            makers = [partial(build_in_worker, settings, (*stream, i)) for i in range(count)]
+            self.env = ParallelEnv(count, makers)
+            atexit.register(self.close)  # a process that is not told to end waits for ever
+        self.now = self.env.reset()
+        self.keys = sorted(self.env.observation_spec.keys())
+        space = self.env.action_spec.space
+        self.low, self.high = (b.reshape(count, -1).float() for b in (space.low, space.high))
+        if not (self.low.isfinite() & self.high.isfinite()).all():
+            raise ConfigError(
+                f"domain.task={settings.task} has actions without bounds, {self.low[0].tolist()} to"
+                f" {self.high[0].tolist()}; the control domain needs finite ones"
+            )
+        self.observation_size = self.observation.shape[1]
+        self.action_size = self.low.shape[1]
+
+    @property
+    def observation(self) -> Tensor:
+        """What to act on now, [N, O]."""
+        return self.read(self.now)
+
+    def read(self, found: TensorDict) -> Tensor:
+        """Return the observations as one vector each, [N, O]."""
+        parts = [found[key].reshape(self.count, -1).float() for key in self.keys]
+        joined = torch.cat(parts, 1) if len(parts) > 1 else parts[0]
+        if not joined.isfinite().all():
+            raise UnusableObservation(
+                f"the observation at environment step {self.steps} is not finite: {joined.tolist()}"
+            )
+        return joined
+
+    def step(self, action: Tensor) -> Outcome:
+        """Act once in every environment, [N, D] within ±1; a new episode follows an ended one."""
+        scaled = self.low + (self.high - self.low) * (action + 1) / 2
+        spec = self.env.action_spec
+        self.now["action"] = scaled.to(spec.dtype).reshape(spec.shape)
+        self.steps += self.count * self.repeat
+        done, self.now = self.env.step_and_maybe_reset(self.now)
+        after = done["next"]
+        flags = (after[name].reshape(self.count) for name in ("reward", "terminated", "truncated"))
+        return Outcome(self.read(after), *flags)
+
+    def restart(self) -> None:
+        """Begin with the first episode again; for a single environment."""
+        self.env.episode = -1
+        self.now = self.env.reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where every environment is."""
+        now = {name: self.now[name].clone() for name in self.keys}
+        # Not torchrl's own state_dict: loading one into parallel environments races with the next
+        # step (0.14.1: the worker signals twice that it is done). Calls by name wait for an answer.
+        found = self.env.episode_state()
+        return {"steps": self.steps, "now": now, "episodes": [found] if self.count == 1 else found}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Come to a state, by replaying the current episodes."""
+        self.steps = state["steps"]
+        self.env.continue_episode(state["episodes"])
+        for name, value in state["now"].items():
+            self.now[name] = value
+
+    def close(self) -> None:
+        """End the environments' processes."""
+        if not self.env.is_closed:
+            self.env.close()

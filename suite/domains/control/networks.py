@@ -1,0 +1,169 @@
+"""Actor and critic. Shapes: B states, K actions per state, O observation, D action entries."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, elu, mse_loss, softplus
+
+from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
+from suite.gaussian import Gaussian
+
+LARGEST_MEAN = 1.2  # beyond the bound, so that the clipped mean can be the bound itself
+SMALLEST_STD = 1e-3  # keeps log-probabilities finite when an unbounded loss collapses the policy
+
+
+class Torso(nn.Module):
+    """What follows the first linear layer: LayerNorm and tanh, then ELU layers."""
+
+    def __init__(self, settings: NetworkConfig, outputs: int) -> None:
+        super().__init__()
+        width = settings.hidden_size
+        self.norm = nn.LayerNorm(width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(settings.layers - 1))
+        self.last = nn.Linear(width, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the outputs, [..., outputs] from [..., hidden_size]."""
+        x = self.norm(x).tanh()
+        for layer in self.hidden:
+            x = elu(layer(x))
+        out: Tensor = self.last(x)
+        return out
+
+
+class Actor(nn.Module):
+    """A diagonal Gaussian over actions, its mean within ±1.2; what leaves ±1 is clipped where used.
+
+    A free mean can drift to where every sample is clipped to the same action: Q then orders
+    nothing, and the mean never comes back.
+    """
+
+    def __init__(
+        self, settings: NetworkConfig, observation_size: int, action_size: int, initial_std: float
+    ) -> None:
+        super().__init__()
+        self.first = nn.Linear(observation_size, settings.hidden_size)
+        self.torso = Torso(settings, 2 * action_size)
+        with torch.no_grad():  # start near zero mean and `initial_std` in every state
+            self.torso.last.weight.mul_(0.1)
+            self.torso.last.bias.zero_()
+        self.offset = math.log(math.expm1(initial_std))
+
+    def forward(self, observation: Tensor) -> Gaussian:
+        """Return the policy, [B, D] each, from [B, O]."""
+        mean, raw = self.torso(self.first(observation)).chunk(2, -1)
+        bounded = LARGEST_MEAN * (mean / LARGEST_MEAN).tanh()
+        return Gaussian(bounded, softplus(raw + self.offset) + SMALLEST_STD)
+
+
+class Critic(nn.Module):
+    """Q of clipped actions: a number, or a categorical over evenly spaced values."""
+
+    def __init__(
+        self,
+        network: NetworkConfig,
+        settings: CriticConfig,
+        observation_size: int,
+        action_size: int,
+    ) -> None:
+        super().__init__()
+        self.of_observation = nn.Linear(observation_size, network.hidden_size)
+        self.of_action = nn.Linear(action_size, network.hidden_size, bias=False)
+        self.categorical = settings.head == "two_hot"
+        self.torso = Torso(network, settings.bins if self.categorical else 1)
+        self.register_buffer("support", torch.linspace(settings.low, settings.high, settings.bins))
+        self.support: Tensor
+
+    def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the head's outputs, [B, K, bins or 1], from [B, O] and [B, K, D]."""
+        first = self.of_observation(observation).unsqueeze(1)
+        outputs: Tensor = self.torso(first + self.of_action(action.clamp(-1, 1)))
+        return outputs
+
+    def value(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return Q, [B, K], from [B, O] and [B, K, D]."""
+        outputs = self.forward(observation, action)
+        return outputs.softmax(-1) @ self.support if self.categorical else outputs[..., 0]
+
+    def loss(self, observation: Tensor, action: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of predicting the targets, [] from [B, O], [B, D] and [B]."""
+        outputs = self.forward(observation, action[:, None])[:, 0]
+        if self.categorical:
+            return cross_entropy(outputs, two_hot(target, self.support))
+        return mse_loss(outputs[:, 0], target)
+
+
+def two_hot(target: Tensor, support: Tensor) -> Tensor:
+    """Return the categorical on the two neighbours of each target whose mean it is, [B, bins].
+
+    Targets outside the support count as its nearest end. Shapes: target [B], support [bins].
+    """
+    bins = len(support)
+    width = support[1] - support[0]
+    position = ((target - support[0]) / width).clamp(0, bins - 1)
+    lower = position.floor().clamp(max=bins - 2)
+    share = (position - lower).unsqueeze(-1)
+    index = lower.long().unsqueeze(-1)
+    found = torch.zeros(len(target), bins, dtype=target.dtype, device=target.device)
+    return found.scatter(1, index, 1 - share).scatter(1, index + 1, share)
+
+
+class Normalizer(nn.Module):
+    """Running mean and deviation of observations (Welford's, by batches)."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("squares", torch.zeros(size))
+        self.count: Tensor
+        self.mean: Tensor
+        self.squares: Tensor
+
+    @torch.no_grad()
+    def update(self, observation: Tensor) -> None:
+        """Take in observations, [N, O]."""
+        self.count += len(observation)
+        change = observation - self.mean
+        self.mean += change.sum(0) / self.count
+        self.squares += (change * (observation - self.mean)).sum(0)
+
+    def forward(self, observation: Tensor) -> Tensor:
+        """Return the normalised observation, within ±5."""
+        std = (self.squares / self.count.clamp(min=1)).sqrt().clamp(min=1e-2)
+        return ((observation - self.mean) / std).clamp(-5, 5)
+
+
+class ActorCritic(nn.Module):
+    """What is trained; its copy is the reference policy and the target critic in one."""
+
+    def __init__(self, settings: ControlConfig, observation_size: int, action_size: int) -> None:
+        super().__init__()
+        sizes = (observation_size, action_size)
+        self.normalizer = Normalizer(observation_size) if settings.normalize_observations else None
+        self.actor = Actor(settings.actor, *sizes, settings.initial_std)
+        count = 2 if settings.critic.pair else 1
+        network = settings.critic_network
+        self.critics = nn.ModuleList(Critic(network, settings.critic, *sizes) for _ in range(count))
+
+    def normalized(self, observation: Tensor) -> Tensor:
+        """Return the observation as the networks see it, [..., O]."""
+        if self.normalizer is None:
+            return observation
+        found: Tensor = self.normalizer(observation)
+        return found
+
+    def each_critic(self) -> list[Critic]:
+        """Return the critics."""
+        return [critic for critic in self.critics if isinstance(critic, Critic)]
+
+    def value(self, observation: Tensor, action: Tensor) -> Tensor:
+        """Return the smallest of the critics' Q, [B, K], from [B, O] and [B, K, D]."""
+        values = [critic.value(observation, action) for critic in self.each_critic()]
+        return values[0] if len(values) == 1 else torch.minimum(*values)
+
+    def critic_loss(self, observation: Tensor, action: Tensor, target: Tensor) -> Tensor:
+        """Return the critics' summed losses, [] from [B, O], [B, D] and [B]."""
+        losses = [critic.loss(observation, action, target) for critic in self.each_critic()]
+        return torch.stack(losses).sum() if len(losses) > 1 else losses[0]

@@ -1,0 +1,76 @@
+"""Replay of transitions: torchrl's buffer, with a state that is plain tensors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+import torch
+from tensordict import TensorDict
+from torchrl.data import LazyTensorStorage, ReplayBuffer
+from torchrl.data.replay_buffers.samplers import RandomSampler
+
+from suite.domains.control.nstep import Transition
+from suite.keys import ConfigError
+
+BYTES = 4  # of a float32
+
+
+class Replay:
+    """The last so many transitions, sampled uniformly with replacement.
+
+    Raises ConfigError where they would not fit into the machine's memory.
+    """
+
+    def __init__(self, size: int, observation_size: int, action_size: int, seed: int) -> None:
+        check_memory(size, observation_size, action_size)
+        self.size = size
+        self.generator = torch.Generator().manual_seed(seed)
+        self.buffer = ReplayBuffer(
+            storage=LazyTensorStorage(size), sampler=RandomSampler(), generator=self.generator
+        )
+
+    def __len__(self) -> int:
+        return len(self.buffer)
+
+    def extend(self, transitions: Sequence[Transition]) -> None:
+        """Add transitions, in place of the oldest where the replay is full."""
+        columns = zip(*transitions, strict=True)
+        stacked = {
+            name: torch.stack(column)
+            for name, column in zip(Transition._fields, columns, strict=True)
+        }
+        self.buffer.extend(TensorDict(stacked, [len(transitions)]))
+
+    def sample(self, count: int) -> Transition:
+        """Return transitions, with a leading axis [count]."""
+        found = self.buffer.sample(count)
+        return Transition(*(found[name] for name in Transition._fields))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the contents, where the next one goes, and the random stream."""
+        filled = self.buffer[:] if len(self) else {}
+        return {
+            "contents": {name: column.clone() for name, column in filled.items()},
+            "writer": self.buffer.writer.state_dict(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue with a state."""
+        self.buffer.empty()
+        if contents := state["contents"]:
+            self.buffer.extend(TensorDict(contents, [len(contents["reward"])]))
+        self.buffer.writer.load_state_dict(state["writer"])
+        self.generator.set_state(state["generator"])
+
+
+def check_memory(size: int, observation_size: int, action_size: int) -> None:
+    """Raise ConfigError where a full replay would not fit into what memory there is."""
+    row = BYTES * (2 * observation_size + action_size + 2)
+    available = psutil.virtual_memory().available
+    if size * row > available:
+        raise ConfigError(
+            f"domain.replay_size={size:,} transitions of {row} bytes need {size * row / 2**30:.1f}"
+            f" GiB, and {available / 2**30:.1f} GiB are free: at most"
+            f" {available // row:,} fit"
+        )

@@ -1,0 +1,70 @@
+"""A look at a policy: one episode as an MP4, rendered without a screen."""
+
+import os
+from ctypes.util import find_library
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from suite.keys import ConfigError
+
+if TYPE_CHECKING:
+    from suite.domains.control.domain import Control
+
+FRAMES_PER_SECOND = 25
+HEIGHT, WIDTH = 240, 320
+BACKENDS = {"egl": ("EGL", "libegl1"), "osmesa": ("OSMesa", "libosmesa6")}
+
+
+def choose_renderer() -> None:
+    """Tell MuJoCo how to render, before it is imported; raises ConfigError where it cannot."""
+    if os.environ.get("MUJOCO_GL") in BACKENDS:
+        return
+    # OSMesa first: it renders on the CPU and works without a driver.
+    for name in ("osmesa", "egl"):
+        if find_library(BACKENDS[name][0]) is not None:
+            os.environ["MUJOCO_GL"] = name
+            return
+    raise ConfigError(
+        "a video needs OSMesa or EGL to render without a screen, and neither is here: on Debian"
+        " `apt-get install libosmesa6` (or libegl1, on a machine with a GPU)"
+    )
+
+
+def film(domain: "Control", path: Path) -> float:
+    """Write the first evaluation episode as an MP4, and return its return."""
+    import imageio.v2 as imageio
+    import torch
+
+    from suite.domains.control.environments import Environments
+
+    settings, policy = domain.settings, domain.acting_policy()
+    env = Environments(settings, domain.evaluation_stream, 1, rendered=True)
+    seconds = seconds_per_action(env.env, settings.action_repeat)
+    stride = max(1, round(1 / (seconds * FRAMES_PER_SECOND)))
+    total, actions, over = 0.0, 0, False
+    fresh = path.with_name(f".{path.name}.partial.mp4")
+    with imageio.get_writer(fresh, fps=1 / (seconds * stride), macro_block_size=1) as writer:
+        while not over:
+            if actions % stride == 0:
+                writer.append_data(picture(env.env))  # type: ignore[attr-defined]
+            with torch.no_grad():
+                mean, _ = policy.actor(policy.normalized(env.observation))
+            outcome = env.step(mean.clamp(-1, 1))
+            total += outcome.reward.item()
+            over, actions = bool(outcome.terminated | outcome.truncated), actions + 1
+    os.replace(fresh, path)
+    return total
+
+
+def picture(env: Any) -> Any:
+    """Return what the environment looks like now, [height, width, 3]."""
+    if hasattr(env._env, "physics"):
+        return env._env.physics.render(HEIGHT, WIDTH, camera_id=0)
+    return env._env.render()
+
+
+def seconds_per_action(env: Any, repeat: int) -> float:
+    """Return how much time passes during an action."""
+    if hasattr(env._env, "physics"):
+        return float(env._env.control_timestep()) * repeat
+    return repeat / float(env._env.metadata.get("render_fps", 30))

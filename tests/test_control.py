@@ -1,0 +1,440 @@
+"""The control domain's parts against numbers by hand, its environments, and its mistakes."""
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import mse_loss
+
+from suite.domains import build_domain
+from suite.domains.control import environments
+from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
+from suite.domains.control.domain import Control
+from suite.domains.control.environments import Environments, UnusableObservation
+from suite.domains.control.networks import Actor, ActorCritic, Critic, Normalizer, two_hot
+from suite.domains.control.nstep import NStepWindow, Transition
+from suite.domains.control.replay import Replay
+from suite.keys import ConfigError
+from suite.results import RunFolder
+from suite.train import train
+from tests.conftest import Tiny
+
+SMALL = NetworkConfig(hidden_size=8)
+
+
+def transitions(
+    rewards: list[float], end: str, n_step: int = 3, discount: float = 0.5
+) -> list[tuple[float, float, float, float]]:
+    """(first observation, n-step reward, discount, last observation) of one episode.
+
+    Observation t is the number t; the episode ends as told after the last reward.
+    """
+    window, found = NStepWindow(n_step, discount), []
+    for t, reward in enumerate(rewards):
+        last = t == len(rewards) - 1
+        found += window.push(
+            torch.tensor([float(t)]),
+            torch.tensor([0.0]),
+            reward,
+            torch.tensor([t + 1.0]),
+            terminated=last and end == "terminated",
+            truncated=last and end == "truncated",
+        )
+    return [
+        (t.observation.item(), t.reward.item(), t.discount.item(), t.next_observation.item())
+        for t in found
+    ]
+
+
+def test_n_step_returns_by_hand_in_the_middle_of_an_episode() -> None:
+    # γ = ½: 1 + 2/2 + 4/4 = 3 from 0 to 3; 2 + 4/2 + 8/4 = 6 from 1 to 4; γ³ = ⅛.
+    assert transitions([1, 2, 4, 8], "going on") == [(0, 3, 0.125, 3), (1, 6, 0.125, 4)]
+
+
+def test_a_truncated_episode_is_bootstrapped_from_its_last_observation() -> None:
+    # What is left at the end: 4 + 8/2 = 8 over two actions, γ² = ¼; 8 over one, γ = ½.
+    expected = [(0, 3, 0.125, 3), (1, 6, 0.125, 4), (2, 8, 0.25, 4), (3, 8, 0.5, 4)]
+    assert transitions([1, 2, 4, 8], "truncated") == expected
+
+
+def test_nothing_follows_a_terminated_episode() -> None:
+    # Transition 0 was complete one action earlier, before the termination.
+    expected = [(0, 3, 0.125, 3), (1, 6, 0.0, 4), (2, 8, 0.0, 4), (3, 8, 0.0, 4)]
+    assert transitions([1, 2, 4, 8], "terminated") == expected
+
+
+def test_an_episode_shorter_than_n_is_kept_whole() -> None:
+    assert transitions([1, 2], "truncated") == [(0, 2, 0.25, 2), (1, 2, 0.5, 2)]
+    assert transitions([5], "terminated", n_step=1) == [(0, 5, 0.0, 1)]
+
+
+def test_a_window_does_not_reach_over_the_end_of_an_episode() -> None:
+    window = NStepWindow(3, 0.5)
+    zero = torch.zeros(1)
+    assert len(window.push(zero, zero, 1.0, zero, terminated=False, truncated=True)) == 1
+    assert window.push(zero, zero, 2.0, zero, terminated=False, truncated=False) == []
+
+
+def small_control(tmp_path: Path, **changes: object) -> Control:
+    settings = ControlConfig(
+        episode_length=20, batch_size=6, warmup=30, acting_steps=4, eval_episodes=1,
+        actor=SMALL, critic_network=SMALL, replay_size=200,
+    )  # fmt: skip
+    settings = dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
+    return Control(settings, feedback="mixed", divergence="forward", seed=0, cache=tmp_path)
+
+
+def with_known_q(domain: Control, q: Callable[[Tensor], Tensor]) -> None:
+    """Replace the target critic's Q by a function of the actions."""
+    domain.reference.value = lambda observation, action: q(action)  # type: ignore[method-assign]
+
+
+def test_labels_are_the_signs_of_the_advantage_over_the_mean(tmp_path: Path) -> None:
+    domain = small_control(tmp_path)
+    score = torch.tensor([[1.0, 2.0, 3.0, 10.0], [0.0, 0.0, 1.0, -5.0]])
+    labels = domain.label(score, score.mean(1))  # means 4 and −1
+    assert labels.accept.tolist() == [[0, 0, 0, 1], [1, 1, 1, 0]]
+    assert labels.reject.tolist() == [[1, 1, 1, 0], [0, 0, 0, 1]]
+    ranked = small_control(tmp_path, labels="rank", top=1, bottom=2)
+    labels = ranked.label(score, score.mean(1))
+    assert labels.accept.tolist() == [[0, 0, 0, 1], [0, 0, 1, 0]]
+    assert labels.reject.tolist() == [[1, 1, 0, 0], [0, 1, 0, 1]]
+
+
+def test_on_a_known_q_batches_hold_its_labels_and_targets(tmp_path: Path) -> None:
+    domain = small_control(tmp_path)
+    with_known_q(domain, lambda action: action[..., 0])
+    batch = next(domain.train_dataloader())
+    assert torch.equal(batch.score, batch.samples[..., 0])
+    above = batch.score >= batch.score.mean(1, keepdim=True)
+    assert torch.equal(batch.labels.accept, above.float())
+    assert not batch.samples.requires_grad
+    # Targets are reward + γ^m · mean Q, of rewards within [0, 5] over five actions or fewer.
+    rest = batch.target - 0.99**5 * batch.score.mean(1)
+    assert (rest > -0.01).all()
+    assert (rest < 5.01).all()
+
+
+def test_feedback_prefers_what_the_critic_prefers_and_moves_the_mean_there(tmp_path: Path) -> None:
+    from suite.objectives.pmpo import pmpo
+
+    domain = small_control(tmp_path)
+    with_known_q(domain, lambda action: action[..., 0])
+    batches = domain.train_dataloader()
+    optimizer = torch.optim.Adam(domain.policy.parameters(), lr=1e-2)
+    start = None
+    for _ in range(40):
+        batch = next(batches)
+        start = batch.next_observation if start is None else start
+        loss = pmpo(domain.feedback(batch), alpha=0.5, beta=1.0, covariance_weight=100).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    with torch.no_grad():
+        moved = domain.policy.actor(start).mean - domain.reference.actor(start).mean
+    assert (moved > 0.1).all()
+
+
+def gradients(module: torch.nn.Module) -> bool:
+    return any(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+
+
+def test_policy_and_critic_losses_reach_only_their_own_network(tmp_path: Path) -> None:
+    domain = small_control(tmp_path)
+    batch = next(domain.train_dataloader())
+    feedback = domain.feedback(batch)
+    (feedback.logp.sum() + feedback.kl.sum()).backward()
+    assert gradients(domain.policy.actor)
+    assert not gradients(domain.policy.critics)
+    domain.policy.zero_grad()
+    domain.auxiliary_losses(batch)["critic"].backward()
+    assert not gradients(domain.policy.actor)
+    assert gradients(domain.policy.critics)
+    assert not gradients(domain.reference)
+    for part in (batch.target, batch.score, batch.samples, *batch.reference):
+        assert not part.requires_grad
+
+
+def test_two_hot_puts_its_mean_on_the_target_and_clips_outside() -> None:
+    support = torch.linspace(0, 4, 5)
+    found = two_hot(torch.tensor([1.25, 4.0, -3.0, 9.0, 0.0]), support)
+    assert found[0].tolist() == [0, 0.75, 0.25, 0, 0]
+    assert (found @ support).tolist() == [1.25, 4.0, 0.0, 4.0, 0.0]
+    assert (found.sum(1) == 1).all()
+
+
+@pytest.mark.parametrize("head", ["mse", "two_hot"])
+def test_a_critic_learns_a_known_function_of_clipped_actions(head: str) -> None:
+    torch.manual_seed(0)
+    critic = Critic(NetworkConfig(hidden_size=64), CriticConfig(head=head, low=-4, high=4), 2, 1)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
+    for _ in range(400):
+        observation, action = torch.randn(128, 2), 2 * torch.rand(128, 1) - 1
+        loss = critic.loss(observation, action, observation[:, 0].clamp(-1, 1) + 2 * action[:, 0])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    observation, actions = torch.randn(64, 2), 4 * torch.rand(64, 5, 1) - 2
+    expected = observation[:, :1].clamp(-1, 1) + 2 * actions[..., 0].clamp(-1, 1)
+    assert mse_loss(critic.value(observation, actions), expected) < 0.1
+
+
+def test_of_two_critics_the_smaller_value_counts_and_both_learn() -> None:
+    settings = ControlConfig(critic=CriticConfig(pair=True), actor=SMALL, critic_network=SMALL)
+    both = ActorCritic(settings, observation_size=3, action_size=2)
+    observation, action = torch.randn(5, 3), torch.randn(5, 4, 2)
+    values = torch.stack([critic.value(observation, action) for critic in both.critics])
+    assert torch.equal(both.value(observation, action), values.amin(0))
+    target = torch.randn(5)
+    losses = [critic.loss(observation, action[:, 0], target) for critic in both.critics]
+    torch.testing.assert_close(both.critic_loss(observation, action[:, 0], target), sum(losses))
+
+
+def test_the_actor_starts_wide_and_central_and_its_mean_stays_within_bounds() -> None:
+    torch.manual_seed(0)
+    actor = Actor(SMALL, 3, 2, initial_std=0.7)
+    mean, std = actor(torch.randn(100, 3))
+    assert mean.abs().max() < 0.5
+    assert std.mean().item() == pytest.approx(0.7, abs=0.05)
+    torch.nn.init.constant_(actor.torso.last.bias, 50.0)
+    assert actor(torch.randn(4, 3)).mean.abs().max() <= 1.2
+
+
+def test_the_normalizer_is_mean_and_deviation_of_all_it_saw() -> None:
+    seen = np.random.default_rng(0).normal([3.0, -1.0], [2.0, 0.1], (50, 2)).astype(np.float32)
+    normalizer = Normalizer(2)
+    for rows in np.split(seen, 10):
+        normalizer.update(torch.from_numpy(rows))
+    expected = (seen - seen.mean(0)) / seen.std(0)
+    found = normalizer(torch.from_numpy(seen))
+    torch.testing.assert_close(found, torch.from_numpy(expected), atol=1e-3, rtol=1e-3)
+
+
+def rows(*numbers: int) -> list[Transition]:
+    """Transitions told apart by their reward."""
+    zero = torch.zeros(2)
+    return [
+        Transition(zero, torch.zeros(1), torch.tensor(float(n)), torch.tensor(0.5), zero)
+        for n in numbers
+    ]
+
+
+def test_a_full_replay_drops_the_oldest_and_a_restored_one_goes_on_alike() -> None:
+    replay = Replay(4, observation_size=2, action_size=1, seed=0)
+    replay.extend(rows(1, 2, 3))
+    replay.extend(rows(4, 5, 6))
+    assert len(replay) == 4
+    assert set(replay.sample(200).reward.tolist()) == {3, 4, 5, 6}
+    other = Replay(4, observation_size=2, action_size=1, seed=9)
+    other.load_state_dict(replay.state_dict())
+    for each in (replay, other):
+        each.extend(rows(7))
+    for _ in range(3):
+        assert torch.equal(replay.sample(16).reward, other.sample(16).reward)
+    assert set(other.sample(200).reward.tolist()) == {4, 5, 6, 7}
+
+
+def settings_of(task: str, **changes: object) -> ControlConfig:
+    return dataclasses.replace(ControlConfig(task=task), **changes)  # type: ignore[arg-type]
+
+
+def roll(env: Environments, steps: int, seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for _ in range(steps):
+        shape = (env.count, env.action_size)
+        outcome = env.step(2 * torch.rand(shape, generator=generator) - 1)
+        found.append(torch.cat([part.reshape(-1).float() for part in outcome]))
+    return found
+
+
+# The reacher moves its target by changing the model; Pendulum is Gymnasium's.
+@pytest.mark.parametrize(
+    "task", ["reacher-easy", "walker-walk", "ball_in_cup-catch", "Pendulum-v1"]
+)
+def test_an_environment_comes_back_exactly_in_the_middle_of_an_episode(task: str) -> None:
+    settings = settings_of(task, episode_length=30)
+    first = Environments(settings, (3,), 1)
+    roll(first, 47)
+    state = first.state_dict()
+    expected = roll(first, 40, seed=1)
+    second = Environments(settings, (3,), 1)
+    second.load_state_dict(state)
+    assert torch.equal(second.observation, second.read(second.now))
+    for a, b in zip(expected, roll(second, 40, seed=1), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.slow
+def test_parallel_environments_are_seeded_apart_and_come_back_exactly(tmp_path: Path) -> None:
+    code = """
+import torch
+from tests.test_control import Environments, roll, settings_of
+
+if __name__ == "__main__":
+    settings = settings_of("cartpole-swingup", episode_length=30)
+    first = Environments(settings, (3,), 2)
+    assert not torch.equal(first.observation[0], first.observation[1])
+    alone = Environments(settings, (3,), 1)
+    assert torch.equal(alone.observation[0], first.observation[0])
+    roll(first, 47)
+    assert first.steps == 94
+    state = first.state_dict()
+    expected = roll(first, 40, seed=1)
+    first.load_state_dict(state)
+    found = roll(first, 40, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(expected, found))
+    first.close()
+    print("SAME")
+"""
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=120, check=False,
+        env={"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert "SAME" in done.stdout, done.stderr
+
+
+def test_a_time_limit_truncates_and_a_goal_terminates() -> None:
+    limited = Environments(settings_of("Pendulum-v1"), (0,), 1)
+    flags = [(row[-2].item(), row[-1].item()) for row in roll(limited, 200)]
+    assert flags == [(0, 0)] * 199 + [(0, 1)]
+    own = Environments(settings_of("cartpole-swingup", episode_length=7), (0,), 1)
+    flags = [(row[-2].item(), row[-1].item()) for row in roll(own, 14)]
+    assert flags == ([(0, 0)] * 6 + [(0, 1)]) * 2
+    # The car is pushed with the direction of its velocity until it reaches the goal.
+    car = Environments(settings_of("MountainCarContinuous-v0"), (0,), 1)
+    outcome = car.step(torch.ones(1, 1))
+    while not (outcome.terminated or outcome.truncated):
+        outcome = car.step(car.observation[:, 1:].sign())
+    assert outcome.terminated
+    assert not outcome.truncated
+    assert car.steps < 999
+
+
+def test_a_repeated_action_sums_rewards_and_counts_every_step() -> None:
+    once = Environments(settings_of("walker-walk"), (5,), 1)
+    twice = Environments(settings_of("walker-walk", action_repeat=2), (5,), 1)
+    action = torch.full((1, 6), 0.3)
+    rewards = [once.step(action).reward.item() for _ in range(4)]
+    summed = [twice.step(action).reward.item() for _ in range(2)]
+    assert summed == pytest.approx([rewards[0] + rewards[1], rewards[2] + rewards[3]], abs=1e-6)
+    assert torch.equal(once.observation, twice.observation)
+    assert once.steps == twice.steps == 4
+
+
+def test_actions_are_scaled_to_the_environments_bounds() -> None:
+    env = Environments(settings_of("Pendulum-v1"), (0,), 1)
+    env.step(torch.tensor([[-1.0]]))
+    env.step(torch.tensor([[0.5]]))
+    assert [a.item() for a in env.env.actions] == [-2.0, 1.0]
+
+
+def test_every_episode_of_an_evaluation_starts_from_its_own_fixed_seed(tmp_path: Path) -> None:
+    domain = small_control(tmp_path, eval_episodes=3)
+    _, seen = domain.play(domain.policy)
+    other = small_control(tmp_path, eval_episodes=3)
+    _, again = other.play(other.policy)
+    starts = [states[0] for states in seen]
+    assert len({tuple(s.tolist()) for s in starts}) == 3
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(seen, again, strict=True))
+
+
+def test_updates_and_environment_steps_keep_their_ratio(tiny: Tiny) -> None:
+    config = tiny("control", "domain.updates_per_env_step=0.25", "trainer.steps=24")
+    train(config)
+    last = RunFolder.of(config).metrics()[-1]
+    # 24 updates are owed after 96 environment steps, which are acted four at a time.
+    assert last["eval/env_steps"] == 96
+    domain = build_domain(config, cache=Path(config.results_dir))
+    for _ in range(24):
+        next(iter(domain.train_dataloader()))
+
+
+def test_moving_averages_normalisation_and_pairs_train_too(tiny: Tiny) -> None:
+    options = (
+        "reference={update: average, rate: 0.01}",
+        "domain.normalize_observations=true",
+        "domain.critic.pair=true",
+        "domain.critic.head=two_hot",
+        "domain.action_repeat=2",
+        "objective.covariance_weight=10",
+    )
+    assert train(tiny("control", *options))["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("walker-wlak", "is no task of the Control Suite; near ones: walker-walk"),
+        ("wolker-walk", "near ones: walker-walk"),
+        ("Pendulm-v1", "is no environment of Gymnasium; near ones: Pendulum-v1"),
+        ("CartPole-v1", r"has actions Discrete\(2\); the control domain supports continuous ones"),
+        ("cartpole", "must be a Control Suite task such as walker-walk or a Gymnasium id"),
+    ],
+)
+def test_an_unknown_or_unsuited_task_is_named_with_near_ones(task: str, message: str) -> None:
+    settings = settings_of(task)
+
+    def start() -> None:
+        settings.check()
+        Environments(settings, (0,), 1)
+
+    with pytest.raises(ConfigError, match=message):
+        start()
+
+
+@pytest.mark.parametrize("package", ["dm_control", "gymnasium"])
+def test_a_missing_package_names_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environments, "find_spec", lambda name: None)
+    task = "walker-walk" if package == "dm_control" else "Pendulum-v1"
+    with pytest.raises(ConfigError, match=rf"{package}: pip install 'pmpo-suite\[control\]'"):
+        Environments(settings_of(task), (0,), 1)
+
+
+def test_a_replay_larger_than_memory_is_refused_before_the_run(tiny: Tiny) -> None:
+    most = psutil.virtual_memory().total
+    config = tiny("control", f"domain.replay_size={most}")
+    with pytest.raises(ConfigError, match=r"need .* GiB, and .* GiB are free: at most .* fit"):
+        train(config)
+    assert RunFolder.of(config).summary()["status"] == "failed"
+
+
+def test_an_observation_that_is_not_finite_fails_the_run_with_its_step(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Environments.read
+
+    def poisoned(self: Environments, found: object) -> Tensor:
+        if self.steps == 43:
+            found["velocity"] = found["velocity"] * float("nan")  # type: ignore[index]
+        return honest(self, found)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Environments, "read", poisoned)
+    config = tiny("control")
+    with pytest.raises(UnusableObservation, match="at environment step 43 is not finite"):
+        train(config)
+    assert "environment step 43" in RunFolder.of(config).summary()["error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": "rank", "top": 3, "bottom": 2}, r"must be at most domain.samples=4"),
+        ({"warmup": 5}, r"domain.warmup must be more than .* = 5 steps"),
+        ({"critic": CriticConfig(low=3, high=3)}, "domain.critic.low must be less than"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other_are_refused(
+    change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings_of("walker-walk", **change).check()
