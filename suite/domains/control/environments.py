@@ -208,13 +208,9 @@ class Environments:
                 f"domain.task={settings.task} has actions without bounds, {self.low[0].tolist()} to"
                 f" {self.high[0].tolist()}; the control domain needs finite ones"
             )
+        self.observation = self.read(self.now)  # what to act on, [N, O]
         self.observation_size = self.observation.shape[1]
         self.action_size = self.low.shape[1]
-
-    @property
-    def observation(self) -> Tensor:
-        """What to act on now, [N, O]."""
-        return self.read(self.now)
 
     def read(self, found: TensorDict) -> Tensor:
         """Return the observations as one vector each, [N, O]."""
@@ -234,13 +230,17 @@ class Environments:
         self.steps += self.count * self.repeat
         done, self.now = self.env.step_and_maybe_reset(self.now)
         after = done["next"]
-        flags = (after[name].reshape(self.count) for name in ("reward", "terminated", "truncated"))
-        return Outcome(self.read(after), *flags)
+        flags = [after[name].reshape(self.count) for name in ("reward", "terminated", "truncated")]
+        last = self.read(after)
+        over = bool((flags[1] | flags[2]).any())
+        self.observation = self.read(self.now) if over else last
+        return Outcome(last, *flags)
 
     def restart(self) -> None:
         """Begin with the first episode again; for a single environment."""
         self.env.episode = -1
         self.now = self.env.reset()
+        self.observation = self.read(self.now)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where every environment is."""
@@ -256,6 +256,7 @@ class Environments:
         self.env.continue_episode(state["episodes"])
         for name, value in state["now"].items():
             self.now[name] = value
+        self.observation = self.read(self.now)
 
     def close(self) -> None:
         """End the environments' processes."""
