@@ -4,7 +4,7 @@ import os
 import platform
 from pathlib import Path
 
-from benchmarks import commands, overhead, sampling
+from benchmarks import commands, control, overhead, sampling
 from suite.files import write_text
 from suite.logs import set_up_logging, silence_libraries
 from suite.results import environment
@@ -34,6 +34,27 @@ def main() -> None:
             f"| {name} | {found.ours * 1e3:.2f} ms | {found.theirs * 1e3:.2f} ms"
             f" | {found.ratio:.3f} | {found.lowest:.3f} to {found.highest:.3f} |"
         )
+    lines += [
+        "",
+        "## Milliseconds per update of the control domain, batches of 128",
+        "",
+        "| against | suite | the other | ratio | range |",
+        "|---|---:|---:|---:|---:|",
+        *(
+            f"| {name} | {found.ours * 1e3:.2f} | {found.theirs * 1e3:.2f}"
+            f" | {found.ratio:.3f} | {found.lowest:.3f} to {found.highest:.3f} |"
+            for name, found in control.updates().items()
+        ),
+        "",
+        "## Environment steps per second, one process each where there are two",
+        "",
+        "| task | environments | steps/s |",
+        "|---|---:|---:|",
+        *(
+            f"| {task} | {count} | {steps:,.0f} |"
+            for (task, count), steps in control.environment_rates().items()
+        ),
+    ]
     found = sampling.measure()
     lines += [
         "",

@@ -9,7 +9,7 @@ import copy
 import math
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +42,19 @@ class Stopwatch(L.Callback):
         return (self.times[-1] - self.times[WARM]) / (len(self.times) - 1 - WARM)
 
 
-def suite_steps(path: str, steps: int, folder: Path) -> Callable[[], float]:
+def suite_steps(
+    path: str, steps: int, folder: Path, more: Sequence[str] = (), label: str = "round"
+) -> Callable[[], float]:
     """Return a measurement of the suite's seconds per step."""
     count = iter(range(1000))
 
     def measure() -> float:
-        overrides = [f"trainer.steps={steps}", "trainer.eval_every=100000", "feedback=mixed"]
-        where = [f"results_dir={folder}", f"sweep=round{next(count)}"]
+        overrides = [f"trainer.steps={steps}", "trainer.eval_every=100000", "feedback=mixed", *more]
+        where = [f"results_dir={folder}", f"sweep={label}{next(count)}"]
+        config = load(Path(path), [*overrides, *where])
         stopwatch = Stopwatch()
-        train(load(Path(path), [*overrides, *where]), callbacks=[stopwatch])
-        return stopwatch.seconds_per_step()
+        train(config, callbacks=[stopwatch])
+        return stopwatch.seconds_per_step() / config.trainer.steps_per_call
 
     return measure
 

@@ -7,6 +7,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -67,10 +68,17 @@ class TrainerConfig:
         1, "CPU threads of the run; results are bit-identical for one value", at_least=1
     )
     accelerator: Literal["auto", "cpu", "gpu"] = key("auto", "a GPU where there is one, or given")
+    compile: bool = key(
+        False,
+        "compile a step's mathematics: worth half a minute for long runs of small networks; on the"
+        " CPU it needs a C++ compiler",
+    )
     precision: Literal["32-true", "bf16-mixed"] = key("32-true", "of the policy's arithmetic")
 
     def check(self) -> None:
-        """Raise ConfigError where keys do not fit each other."""
+        """Raise ConfigError where keys do not fit each other, or this machine."""
+        if self.compile and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+            raise ConfigError("trainer.compile=true needs a C++ compiler such as g++, found none")
         for name in ("steps", "eval_every", "log_every", "checkpoint_every"):
             if getattr(self, name) % self.steps_per_call:
                 raise ConfigError(

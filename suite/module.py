@@ -48,6 +48,7 @@ class PreferenceModule(L.LightningModule):
         self.trainer_settings = trainer
         self.policy = domain.policy
         self.reference = domain.reference
+        self.terms = torch.compile(self.plain_terms) if trainer.compile else self.plain_terms
 
     @override
     def training_step(self, batch: list[Any], batch_idx: int) -> dict[str, Tensor]:
@@ -78,6 +79,12 @@ class PreferenceModule(L.LightningModule):
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss of one batch, and everything worth logging beside it, detached."""
+        loss, logged = self.terms(batch)
+        logged["reference_reject_share"] = torch.tensor(self.domain.shares.reject)
+        return loss, logged
+
+    def plain_terms(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and what it consists of; all mathematics of a step is in here."""
         feedback = self.domain.feedback(batch)
         terms = self.objective(feedback, self.domain.shares)
         auxiliary = self.domain.auxiliary_losses(batch)
@@ -87,7 +94,6 @@ class PreferenceModule(L.LightningModule):
         logged["kl"] = feedback.kl.detach().mean()
         logged["accepted_share"] = feedback.accept.mean()
         logged["rejected_share"] = feedback.reject.mean()
-        logged["reference_reject_share"] = torch.tensor(self.domain.shares.reject)
         return loss, logged
 
     @override

@@ -1,9 +1,11 @@
 """The control domain's parts against numbers by hand, its environments, and its mistakes."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from ctypes.util import find_library
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +16,18 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from suite.domains import build_domain
-from suite.domains.control import environments
+from suite.domains.control import tasks, video
 from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
 from suite.domains.control.domain import Control
 from suite.domains.control.environments import Environments, UnusableObservation
 from suite.domains.control.networks import Actor, ActorCritic, Critic, Normalizer, two_hot
 from suite.domains.control.nstep import NStepWindow, Transition
 from suite.domains.control.replay import Replay
+from suite.evaluate import evaluate
 from suite.keys import ConfigError
 from suite.results import RunFolder
 from suite.train import train
+from tests import processes
 from tests.conftest import Tiny
 
 SMALL = NetworkConfig(hidden_size=8)
@@ -383,20 +387,21 @@ def test_moving_averages_normalisation_and_pairs_train_too(tiny: Tiny) -> None:
 def test_an_unknown_or_unsuited_task_is_named_with_near_ones(task: str, message: str) -> None:
     settings = settings_of(task)
 
-    def start() -> None:
+    def checks() -> None:
         settings.check()
-        Environments(settings, (0,), 1)
+        settings.check_machine()
 
     with pytest.raises(ConfigError, match=message):
-        start()
+        checks()
 
 
 @pytest.mark.parametrize("package", ["dm_control", "gymnasium"])
 def test_a_missing_package_names_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environments, "find_spec", lambda name: None)
+    tasks.check_task.cache_clear()
+    monkeypatch.setattr(tasks, "find_spec", lambda name: None)
     task = "walker-walk" if package == "dm_control" else "Pendulum-v1"
     with pytest.raises(ConfigError, match=rf"{package}: pip install 'pmpo-suite\[control\]'"):
-        Environments(settings_of(task), (0,), 1)
+        settings_of(task).check_machine()
 
 
 def test_a_replay_larger_than_memory_is_refused_before_the_run(tiny: Tiny) -> None:
@@ -437,3 +442,47 @@ def test_settings_that_do_not_fit_each_other_are_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         settings_of("walker-walk", **change).check()
+
+
+def test_without_a_renderer_a_video_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "find_library", lambda name: None)
+    monkeypatch.setenv("MUJOCO_GL", "disable")
+    with pytest.raises(ConfigError, match="on Debian `apt-get install libosmesa6`"):
+        video.choose_renderer()
+    monkeypatch.setattr(video, "find_library", lambda name: "lib" if name == "EGL" else None)
+    video.choose_renderer()
+    assert os.environ["MUJOCO_GL"] == "egl"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_library("OSMesa") is None, reason="needs OSMesa to render")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio's reader
+def test_a_video_shows_a_whole_episode_and_the_report_embeds_it(tiny: Tiny, tmp_path: Path) -> None:
+    config = tiny("control", results=tmp_path)
+    train(config)
+    run = RunFolder.of(config)
+    code, output = processes.suite("evaluate", str(run.path), "--video")
+    assert code == 0, output
+    import imageio.v3 as imageio
+
+    frames = imageio.imread(run.path / "video.mp4")
+    # 20 steps of 10 ms at 25 frames a second: every fourth step.
+    assert frames.shape == (5, 240, 320, 3)
+    assert frames[0].std() > 10, "something is to be seen"
+    assert (frames[0] != frames[-1]).any()
+    assert "video_return" in output
+
+
+def test_only_control_can_be_filmed(tiny: Tiny) -> None:
+    config = tiny("bandit")
+    train(config)
+    with pytest.raises(ConfigError, match=r"--video shows an environment, and domain.name=bandit"):
+        evaluate(RunFolder.of(config).path, video=True)
+
+
+def test_evaluating_a_control_run_again_repeats_its_last_evaluation(tiny: Tiny) -> None:
+    config = tiny("control")
+    train(config)
+    found = evaluate(RunFolder.of(config).path)
+    expected = RunFolder.of(config).metrics()[-1]
+    assert found == {name.removeprefix("eval/"): value for name, value in expected.items()}

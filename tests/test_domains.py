@@ -10,7 +10,8 @@ import torch
 from suite.config import Config
 from suite.domains import DOMAINS, build_domain
 from suite.domains.base import Domain
-from suite.objectives import build_objective
+from suite.keys import ConfigError
+from suite.objectives import OBJECTIVES, build_objective
 from tests.conftest import TINY, Tiny
 
 MODES = ("positive", "negative", "mixed")
@@ -41,6 +42,12 @@ def test_feedback_has_the_promised_shapes_signs_and_gradients(
         assert weight.shape == (contexts, samples)
         assert (weight >= 0).all()
     assert (feedback.accept * feedback.reject == 0).all()
+    assert (feedback.kl_parts is not None) == config.domain.gaussian
+    if feedback.kl_parts is not None:
+        assert domain.dimensions is not None
+        for part in feedback.kl_parts:
+            assert part.shape == (contexts, domain.dimensions)
+        torch.testing.assert_close(feedback.kl_parts.total(), feedback.kl)
     assert (mode != "positive") or feedback.reject.sum() == 0
     assert (mode != "negative") or feedback.accept.sum() == 0
     # The policy starts at the reference: same log-probabilities, no divergence.
@@ -55,10 +62,14 @@ def test_feedback_has_the_promised_shapes_signs_and_gradients(
 
 
 @pytest.mark.parametrize("name", DOMAINS)
-@pytest.mark.parametrize("objective", ["pmpo", "dpo"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_three_steps_move_the_policy_and_not_the_reference(
     tiny: Tiny, name: str, objective: str
 ) -> None:
+    if objective == "mpo" and not DOMAINS[name][0].gaussian:
+        with pytest.raises(ConfigError, match=r"objective.name=mpo .* needs a Gaussian policy"):
+            tiny(name, f"objective={{name: {objective}}}")
+        return
     config = tiny(name, f"objective={{name: {objective}}}", "seed=1")
     domain, before = build(config), None
     loss_of = build_objective(config.objective, config.feedback, domain.dimensions)

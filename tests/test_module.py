@@ -1,6 +1,7 @@
 """The shared module: gradients over accumulation and ranks, schedules, and the reference."""
 
 import os
+import shutil
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -11,8 +12,9 @@ import torch.multiprocessing as mp
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from suite.config import OptimizerConfig, ReferenceConfig
+from suite.config import OptimizerConfig, ReferenceConfig, TrainerConfig
 from suite.feedback import Feedback, Shares
+from suite.keys import ConfigError
 from suite.module import NonFiniteLoss, learning_rate_factor
 from suite.objectives.pmpo import pmpo
 from suite.reference import follow
@@ -141,3 +143,70 @@ def test_auxiliary_losses_are_added_and_logged(tiny: Tiny, monkeypatch: pytest.M
     parts = ("accepted", "rejected", "anchor", "critic")
     assert row["train/loss"] == pytest.approx(sum(row[f"train/{part}"] for part in parts))
     assert row["train/critic"] > 100
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # inside the compiler
+def test_a_compiled_step_computes_the_same(tiny: Tiny) -> None:
+    def losses(compiled: bool) -> list[float]:
+        config = tiny("control", f"trainer.compile={str(compiled).lower()}", "trainer.log_every=1")
+        train(config)
+        rows = RunFolder.of(config).metrics()
+        return [row["train/loss"] for row in rows if "train/loss" in row]
+
+    eager, compiled = losses(False), losses(True)
+    assert compiled == pytest.approx(eager, rel=1e-3, abs=1e-3)
+
+
+def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    with pytest.raises(ConfigError, match="needs a C\\+\\+ compiler"):
+        TrainerConfig(compile=True).check()
+
+
+def test_several_steps_per_call_are_the_same_steps(tiny: Tiny) -> None:
+    """Batches of the bandit do not depend on the policy while its reference is frozen."""
+    fixed = ("reference.update=frozen", "trainer.log_every=6", "trainer.eval_every=6")
+    fixed += ("trainer.checkpoint_every=6",)
+    configs = [tiny("bandit", *fixed, f"trainer.steps_per_call={n}") for n in (1, 3)]
+    for config in configs:
+        train(config)
+    one, three = (RunFolder.of(config).metrics() for config in configs)
+    assert one == three
+    assert [row["step"] for row in one] == [0, 6, 6, 12, 12]
+
+
+def test_steps_that_are_no_multiple_of_those_per_call_are_refused(tiny: Tiny) -> None:
+    with pytest.raises(
+        ConfigError, match=r"trainer.eval_every must be a multiple of .*=3, found 4"
+    ):
+        tiny("bandit", "trainer.steps_per_call=3")
+
+
+def test_a_loss_that_is_not_finite_within_a_call_names_its_own_step(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from suite.domains.bandit.domain import Bandit
+
+    honest, calls = Bandit.feedback, iter(range(100))
+
+    def poisoned(self: Bandit, batch: object) -> Feedback:
+        feedback = honest(self, batch)
+        return feedback if next(calls) < 4 else feedback._replace(kl=feedback.kl * float("nan"))
+
+    monkeypatch.setattr(Bandit, "feedback", poisoned)
+    each = ("trainer.steps_per_call=3", "trainer.eval_every=3", "trainer.log_every=3")
+    with pytest.raises(NonFiniteLoss, match="not finite at step 5: anchor is nan"):
+        train(tiny("bandit", *each))
+
+
+def test_the_reference_follows_after_every_step_of_a_call(tiny: Tiny) -> None:
+    """A reference copied every 2 steps is the policy after 12, however many a call takes."""
+    each = ("reference.update=copy", "reference.every=2", "trainer.eval_every=3")
+    each += ("trainer.log_every=3", "trainer.steps_per_call=3")
+    config = tiny("bandit", *each)
+    train(config)
+    path = RunFolder.of(config).checkpoints / "last.ckpt"
+    state = torch.load(path, weights_only=True)["state_dict"]
+    assert torch.equal(state["policy.mean"], state["reference.mean"])

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from suite.divergences import GaussianKL
 from suite.feedback import Feedback, Shares
+from suite.keys import ConfigError
 from suite.objectives.config import PMPOConfig
 from suite.objectives.pmpo import bind, pmpo
 
@@ -158,3 +160,25 @@ def test_a_beta_below_the_bound_warns_with_both_numbers_unless_rejected_samples_
     assert "objective.beta=1 is below (1−α)/Z0 = 2" in warning
     assert bind(PMPOConfig(beta=0.0), "positive", None).warning(shares) is None
     assert bind(PMPOConfig(beta=1.0), "mixed", None).warning(shares) is None
+
+
+def test_the_covariance_weight_multiplies_only_the_covariance_part_by_hand() -> None:
+    # Two contexts, two dimensions: mean parts .1 + .2 and .3 + .4, covariance parts .01 + .02 and
+    # .03 + .04. Weight 10: (.3 + .3 + .7 + .7)/2 = 1.0; β = 2.
+    parts = GaussianKL(
+        torch.tensor([[0.1, 0.2], [0.3, 0.4]]), torch.tensor([[0.01, 0.02], [0.03, 0.04]])
+    )
+    feedback = random_feedback(torch.float32, contexts=2)._replace(kl=parts.total(), kl_parts=parts)
+    assert pmpo(feedback, alpha=0.5, beta=2.0, covariance_weight=10).anchor.item() == pytest.approx(
+        2.0
+    )
+    # Weight 1 is the divergence itself: (.33 + .77)/2 · 2.
+    assert pmpo(feedback, alpha=0.5, beta=2.0).anchor.item() == pytest.approx(1.1)
+
+
+def test_a_covariance_weight_needs_the_parts_of_the_divergence() -> None:
+    with pytest.raises(ValueError, match=r"covariance_weight needs feedback\.kl_parts"):
+        pmpo(random_feedback(), alpha=0.5, beta=1.0, covariance_weight=10)
+    with pytest.raises(ConfigError, match=r"covariance_weight=10 needs a Gaussian policy"):
+        PMPOConfig(covariance_weight=10).check("mixed", gaussian=False)
+    PMPOConfig(covariance_weight=10).check("mixed", gaussian=True)

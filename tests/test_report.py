@@ -134,3 +134,22 @@ def test_curves_use_the_steps_that_all_runs_reached(made: Made) -> None:
     steps, values = curve(records, "eval/score")
     assert steps.tolist() == [0, 5, 10]
     assert values.shape == (6, 3)
+
+
+def test_curves_run_over_environment_steps_where_the_sweep_says_so(made: Made) -> None:
+    sweep = made(MODES, lambda c: 4.0, "{x_axis: env_steps}")
+    records = collect(sweep)
+    for record in records:
+        record.folder.log(10, {"eval/score": 7.0, "eval/kl": 1.0, "eval/env_steps": 20.0})
+    steps, values = curve(collect(sweep), "eval/score", "env_steps")
+    assert steps.tolist() == [20.0]
+    assert (values == 7).all()
+    assert "score over env steps" in write_report(sweep, "x").read_text()
+
+
+def test_a_sweep_may_say_which_score_tells_learning_from_collapse(made: Made) -> None:
+    sweep = made(BETAS, lambda c: 5.0 if c.objective.beta >= 1.5 else 2.0, "{beta_grid: b}")
+    (by_start,) = beta_curves(collect(sweep))
+    (by_score,) = beta_curves(collect(sweep), stable_above=3.0)
+    assert by_start.measured == 0.0
+    assert by_score.measured == 1.5

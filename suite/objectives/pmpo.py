@@ -67,7 +67,8 @@ def pmpo(
         accepted=-alpha * accepted,
         rejected=(1 - alpha) * rejected,
         anchor=beta * kl.mean(),
-        effective_mass=torch.as_tensor(effective_mass(alpha, beta)),
+        # Not a constant tensor: compiled, it would be compiled again for every β.
+        effective_mass=torch.ones(()) * effective_mass(alpha, beta),
     )
 
 

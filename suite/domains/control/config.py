@@ -98,6 +98,12 @@ class ControlConfig:
                 f" to learn from; found {self.warmup}"
             )
 
+    def check_machine(self) -> None:
+        """Raise ConfigError where this machine has not what the task needs, or no such task."""
+        from suite.domains.control.tasks import check_task
+
+        check_task(self.task, self.gymnasium)
+
     @property
     def gymnasium(self) -> bool:
         """Whether the task is Gymnasium's, told by the version at its end."""

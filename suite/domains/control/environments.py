@@ -4,12 +4,10 @@ Shapes: N environments, O observation entries, D action entries.
 """
 
 import atexit
-import difflib
 import os
 import signal
 from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,15 +16,12 @@ from tensordict import TensorDict
 from torch import Tensor
 
 from suite.domains.control.config import ControlConfig
+from suite.domains.control.tasks import check_task
 from suite.keys import ConfigError
 
-# Read on import: rendering is set up where it is asked for; buffers need not announce themselves.
-os.environ.setdefault("MUJOCO_GL", "disable")
-os.environ.setdefault("RL_LOGGING_LEVEL", "WARNING")
+os.environ.setdefault("RL_LOGGING_LEVEL", "WARNING")  # read on import: no notice per buffer
 
 from torchrl.envs import DMControlEnv, EnvBase, GymEnv, ParallelEnv
-
-EXTRA = "pip install 'pmpo-suite[control]'"
 
 
 class UnusableObservation(Exception):
@@ -109,6 +104,7 @@ class GymnasiumEpisodes(Episodes, GymEnv):  # type: ignore[misc]
 
 def build(settings: ControlConfig, stream: tuple[int, ...], rendered: bool = False) -> EnvBase:
     """Build one environment, its episodes seeded from `stream`; raises ConfigError."""
+    check_task(settings.task, settings.gymnasium)
     env = gymnasium(settings, rendered) if settings.gymnasium else control_suite(settings)
     env.stream = stream
     if settings.episode_length is not None:
@@ -117,54 +113,15 @@ def build(settings: ControlConfig, stream: tuple[int, ...], rendered: bool = Fal
 
 
 def control_suite(settings: ControlConfig) -> ControlSuiteEpisodes:
-    """Build a task of the Control Suite; raises ConfigError naming near ones."""
-    require("dm_control")
-    from dm_control.suite import ALL_TASKS
-
+    """Build a task of the Control Suite."""
     domain, _, task = settings.task.partition("-")
-    known = [f"{name}-{of_it}" for name, of_it in ALL_TASKS]
-    if settings.task not in known:
-        near = difflib.get_close_matches(settings.task, known, n=3, cutoff=0.5)
-        near = near or [name for name in known if name.startswith(f"{domain}-")] or known
-        raise ConfigError(
-            f"domain.task={settings.task} is no task of the Control Suite;"
-            f" near ones: {', '.join(near)}"
-        )
     return ControlSuiteEpisodes(domain, task, frame_skip=settings.action_repeat)
 
 
 def gymnasium(settings: ControlConfig, rendered: bool) -> GymnasiumEpisodes:
-    """Build an environment of Gymnasium; raises ConfigError naming near ones."""
-    require("gymnasium")
-    import gymnasium as gym
-
-    if settings.task not in gym.registry:
-        near = difflib.get_close_matches(settings.task, gym.registry, n=3, cutoff=0.5)
-        raise ConfigError(
-            f"domain.task={settings.task} is no environment of Gymnasium;"
-            f" near ones: {', '.join(near) or 'none'}"
-        )
+    """Build an environment of Gymnasium."""
     mode = {"render_mode": "rgb_array"} if rendered else {}
-    try:
-        probe = gym.make(settings.task, **mode)
-        space = probe.action_space
-        if rendered:
-            probe.reset()
-            probe.render()
-    except gym.error.DependencyNotInstalled as error:
-        raise ConfigError(f"domain.task={settings.task} cannot be made: {error}") from None
-    if not isinstance(space, gym.spaces.Box):
-        raise ConfigError(
-            f"domain.task={settings.task} has actions {space}; the control domain supports"
-            " continuous ones only, a bounded Box"
-        )
     return GymnasiumEpisodes(settings.task, frame_skip=settings.action_repeat, **mode)
-
-
-def require(package: str) -> None:
-    """Raise ConfigError naming the extra that brings a package."""
-    if find_spec(package) is None:
-        raise ConfigError(f"domain.name=control needs {package}: {EXTRA}")
 
 
 def build_in_worker(settings: ControlConfig, stream: tuple[int, ...]) -> EnvBase:

@@ -54,6 +54,9 @@ class LMConfig:
                 f"{self.model.heads}, found {self.model.hidden_size}"
             )
 
+    def check_machine(self) -> None:
+        """Need nothing that is not part of every installation."""
+
     def accepted_mean(self) -> float | None:
         """Return nothing: for language only the bound of theory §2 is known."""
         return None

@@ -1,0 +1,184 @@
+"""Updates per second of the control domain, and environment steps per second.
+
+Both sides of a comparison act hardly at all while they are timed: the replay holds a thousand
+transitions, and ratios of updates to steps are set so that only updates count.
+"""
+
+import copy
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.overhead import ROUNDS, bare_steps, suite_steps
+from benchmarks.timing import Comparison, compare
+from suite.config import load
+from suite.domains.control.config import ControlConfig
+from suite.domains.control.environments import Environments
+from suite.domains.control.networks import ActorCritic
+
+CONFIG = "configs/control/cartpole-swingup.yaml"
+SIZES = (5, 1)  # observation and action entries of the task
+UPDATES = 400
+ONLY_UPDATES = ["domain.updates_per_env_step=1000"]
+
+
+def transitions(count: int) -> list[Tensor]:
+    """Return made-up transitions: observation, action, n-step reward, discount, observation."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(count, *shape, generator=generator)
+
+    observations, actions = SIZES
+    discount = torch.full((count,), 0.95)
+    return [
+        draw(observations),
+        draw(actions).clamp(-1, 1),
+        draw().abs(),
+        discount,
+        draw(observations),
+    ]
+
+
+def bare_torch() -> Callable[[], None]:
+    """Return one update of mixed PMPO with the suite's networks, in bare torch."""
+    settings = load(Path(CONFIG)).domain
+    networks = ActorCritic(settings, *SIZES)
+    target = copy.deepcopy(networks).requires_grad_(False)
+    actor, critic = networks.actor, networks.each_critic()[0]
+    optimizer = torch.optim.AdamW(networks.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
+    data, size, samples = transitions(1000), settings.batch_size, settings.samples
+    updates = 0
+
+    def step() -> None:
+        nonlocal updates
+        index = torch.randint(1000, (size,))
+        observation, action, reward, discount, after = (column[index] for column in data)
+        with torch.no_grad():
+            mean, std = target.actor(after)
+            actions = mean[:, None] + std[:, None] * torch.randn(size, samples, SIZES[1])
+            q = target.value(after, actions)
+            baseline = q.mean(1, keepdim=True)
+            accept = (q >= baseline).float()
+            goal = reward + discount * baseline[:, 0]
+        mu, sigma = actor(after)
+        z = (actions - mu[:, None]) / sigma[:, None]
+        logp = -0.5 * z.square().sum(-1) - sigma.log().sum(-1, keepdim=True)
+        ratio = (std / sigma).square()
+        shift = 0.5 * ((mean - mu) / sigma).square().sum(-1)
+        widening = 0.5 * (ratio - 1 - ratio.log()).sum(-1)
+        accepted, rejected = (accept * logp).mean() / 0.5, ((1 - accept) * logp).mean() / 0.5
+        loss = 0.5 * (rejected - accepted) + (shift + 100 * widening).mean()
+        loss = loss + critic.loss(observation, action, goal)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        updates += 1
+        if updates % 100 == 0:
+            target.load_state_dict(networks.state_dict())
+
+    return step
+
+
+def torchrl_sac() -> Callable[[], None]:
+    """Return one update of torchrl's SAC from torchrl's replay, with networks of the same size."""
+    from tensordict import TensorDict
+    from tensordict.nn import NormalParamExtractor, TensorDictModule
+    from torchrl.data import Bounded, LazyTensorStorage, TensorDictReplayBuffer
+    from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
+    from torchrl.objectives import SACLoss, SoftUpdate
+
+    settings: ControlConfig = load(Path(CONFIG)).domain
+    observations, actions = SIZES
+    width = settings.actor.hidden_size
+
+    def mlp(inputs: int, outputs: int) -> nn.Sequential:
+        first = [nn.Linear(inputs, width), nn.LayerNorm(width), nn.Tanh()]
+        return nn.Sequential(*first, nn.Linear(width, width), nn.ELU(), nn.Linear(width, outputs))
+
+    head = nn.Sequential(mlp(observations, 2 * actions), NormalParamExtractor())
+    parameters = TensorDictModule(head, in_keys=["observation"], out_keys=["loc", "scale"])
+    actor = ProbabilisticActor(
+        parameters, in_keys=["loc", "scale"], distribution_class=TanhNormal, return_log_prob=True
+    )
+
+    class Q(nn.Module):
+        """A critic of concatenated observation and action."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = mlp(observations + actions, 1)
+
+        def forward(self, observation: Tensor, action: Tensor) -> Tensor:
+            """Return Q, [B, 1]."""
+            value: Tensor = self.network(torch.cat([observation, action], -1))
+            return value
+
+    critic = ValueOperator(Q(), in_keys=["observation", "action"])
+    loss_of = SACLoss(actor, critic, action_spec=Bounded(-1, 1, (actions,)))
+    loss_of.make_value_estimator(gamma=0.99)
+    follow = SoftUpdate(loss_of, tau=0.005)
+    optimizer = torch.optim.AdamW(loss_of.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
+    observation, action, reward, _, after = transitions(1000)
+    off = torch.zeros(1000, 1, dtype=torch.bool)
+    following = TensorDict(
+        {"observation": after, "reward": reward[:, None], "done": off, "terminated": off}, [1000]
+    )
+    replay = TensorDictReplayBuffer(storage=LazyTensorStorage(1000), batch_size=settings.batch_size)
+    replay.extend(
+        TensorDict({"observation": observation, "action": action, "next": following}, [1000])
+    )
+
+    def step() -> None:
+        found = loss_of(replay.sample())
+        loss = found["loss_actor"] + found["loss_qvalue"] + found["loss_alpha"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        follow.step()
+
+    return step
+
+
+def updates() -> dict[str, Comparison]:
+    """Return seconds per update: the suite against bare torch, torchrl's SAC, and compiled."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        ours = suite_steps(CONFIG, UPDATES, folder, ONLY_UPDATES)
+        bare, sac = bare_torch(), torchrl_sac()
+        compiled = suite_steps(
+            CONFIG, UPDATES, folder, [*ONLY_UPDATES, "trainer.compile=true"], label="compiled"
+        )
+        return {
+            "bare torch": compare(ours, lambda: bare_steps(bare, UPDATES), ROUNDS),
+            "torchrl's SAC": compare(ours, lambda: bare_steps(sac, UPDATES), ROUNDS),
+            "ourselves, compiled": compare(ours, compiled, ROUNDS),
+        }
+
+
+def environment_rates() -> dict[tuple[str, int], float]:
+    """Return environment steps per second with random actions, by task and environments."""
+    return {
+        (task, count): rate(task, count)
+        for task in ("cartpole-swingup", "walker-walk")
+        for count in (1, 2)
+    }
+
+
+def rate(task: str, count: int, seconds: float = 5.0) -> float:
+    """Return environment steps per second of `count` environments together."""
+    env = Environments(ControlConfig(task=task), (0,), count)
+    action = torch.zeros(count, env.action_size)
+    for _ in range(50):
+        env.step(action)
+    before, started = env.steps, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        env.step(action)
+    found = (env.steps - before) / (time.perf_counter() - started)
+    env.close()
+    return found

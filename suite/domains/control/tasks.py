@@ -1,0 +1,73 @@
+"""Which tasks there are, told without importing torch: mistakes are said before anything starts."""
+
+import difflib
+import os
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+from suite.keys import ConfigError
+
+# Read when MuJoCo's bindings are imported; rendering is set up where it is asked for.
+os.environ.setdefault("MUJOCO_GL", "disable")
+
+EXTRA = "pip install 'pmpo-suite[control]'"
+
+
+@cache
+def check_task(task: str, gymnasium: bool) -> None:
+    """Raise ConfigError unless the task exists, naming near ones, and has continuous actions."""
+    if gymnasium:
+        check_gymnasium(task)
+    else:
+        check_control_suite(task)
+
+
+def check_control_suite(task: str) -> None:
+    """Raise ConfigError unless the Control Suite has the task, DOMAIN-TASK."""
+    require("dm_control")
+    from dm_control.suite import ALL_TASKS
+
+    known = [f"{domain}-{name}" for domain, name in ALL_TASKS]
+    if task not in known:
+        near = difflib.get_close_matches(task, known, n=3, cutoff=0.5)
+        same = [name for name in known if name.startswith(task.partition("-")[0] + "-")]
+        raise ConfigError(
+            f"domain.task={task} is no task of the Control Suite;"
+            f" near ones: {', '.join(near or same or known)}"
+        )
+
+
+def check_gymnasium(task: str) -> None:
+    """Raise ConfigError unless Gymnasium can make the environment, and with continuous actions."""
+    require("gymnasium")
+    import gymnasium as gym
+
+    if task not in gym.registry:
+        near = difflib.get_close_matches(task, gym.registry, n=3, cutoff=0.5)
+        raise ConfigError(
+            f"domain.task={task} is no environment of Gymnasium;"
+            f" near ones: {', '.join(near) or 'none'}"
+        )
+    space = made_by_gymnasium(task).action_space
+    if not isinstance(space, gym.spaces.Box):
+        raise ConfigError(
+            f"domain.task={task} has actions {space}; the control domain supports continuous ones"
+            " only, a bounded Box"
+        )
+
+
+def made_by_gymnasium(task: str, **options: Any) -> Any:
+    """Make an environment; raises ConfigError naming what is not installed."""
+    import gymnasium as gym
+
+    try:
+        return gym.make(task, **options)
+    except gym.error.DependencyNotInstalled as error:
+        raise ConfigError(f"domain.task={task} cannot be made: {error}") from None
+
+
+def require(package: str) -> None:
+    """Raise ConfigError naming the extra that brings a package."""
+    if find_spec(package) is None:
+        raise ConfigError(f"domain.name=control needs {package}: {EXTRA}")
