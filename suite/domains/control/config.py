@@ -50,7 +50,13 @@ class ControlConfig:
     batch_size: int = key(128, "states per batch", at_least=1)
     samples: int = key(4, "actions of the reference per state, K", at_least=2)
     labels: Literal["sign", "rank"] = key(
-        "sign", "accept where Q is at least the state's mean over the K, or the `top` best"
+        "sign", "accept where the score is at least the state's mean over the K, or the `top` best"
+    )
+    bound_penalty: float = key(
+        0.1,
+        "taken from an action's score, not from targets, per squared distance beyond ±1: actions"
+        " that are clipped to the same one are told apart",
+        at_least=0,
     )
     top: int = key(2, "accepted actions of a state, where labels=rank", at_least=1)
     bottom: int = key(2, "rejected actions of a state, where labels=rank", at_least=1)

@@ -32,7 +32,7 @@ class ControlBatch(NamedTuple):
     next_observation: Tensor  # [B, O], the states where the policy is improved
     reference: Gaussian  # [B, D] each, there
     samples: Tensor  # [B, K, D], drawn from it; not clipped
-    score: Tensor  # [B, K], the target critic's Q
+    score: Tensor  # [B, K], the target critic's Q, less for actions out of bounds
     labels: Labels  # [B, K] each
 
 
@@ -136,24 +136,24 @@ class Control:
         reference = self.reference.actor(next_observation)
         noise = torch.randn(size, samples, self.dimensions, generator=self.generator)
         actions = reference.mean[:, None] + reference.std[:, None] * noise.to(self.device)
-        score = self.reference.value(next_observation, actions)
-        baseline = score.mean(1)
+        q = self.reference.value(next_observation, actions)
+        score = q - self.settings.bound_penalty * beyond_bounds(actions)
         return ControlBatch(
             observation=observation,
             action=found.action,
-            target=found.reward + found.discount * baseline,
+            target=found.reward + found.discount * q.mean(1),
             next_observation=next_observation,
             reference=reference,
             samples=actions,
             score=score,
-            labels=self.label(score, baseline),
+            labels=self.label(score),
         )
 
-    def label(self, score: Tensor, baseline: Tensor) -> Labels:
-        """Accept and reject actions by Q, [B, K] each, from [B, K] and the mean over K [B]."""
+    def label(self, score: Tensor) -> Labels:
+        """Accept and reject actions by their score, [B, K] each; the baseline is its mean."""
         if self.settings.labels == "rank":
             return label_by_rank(score, self.settings.top, self.settings.bottom)
-        return label_by_sign(score - baseline[:, None])
+        return label_by_sign(score - score.mean(1, keepdim=True))
 
     def update_shares(self, labels: Labels) -> None:
         """Average the label shares over a long window."""
@@ -256,3 +256,8 @@ class Control:
         self.owed = state["owed"]
         self.returns = list(state["returns"])
         self.last_return = state["last_return"]
+
+
+def beyond_bounds(action: Tensor) -> Tensor:
+    """Return the squared distance to the nearest action within ±1, [...] from [..., D]."""
+    return (action - action.clamp(-1, 1)).square().sum(-1)

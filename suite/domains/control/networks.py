@@ -9,7 +9,6 @@ from torch.nn.functional import cross_entropy, elu, mse_loss, softplus
 from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
 from suite.gaussian import Gaussian
 
-LARGEST_MEAN = 1.2  # beyond the bound, so that the clipped mean can be the bound itself
 SMALLEST_STD = 1e-3  # keeps log-probabilities finite when an unbounded loss collapses the policy
 
 
@@ -33,11 +32,7 @@ class Torso(nn.Module):
 
 
 class Actor(nn.Module):
-    """A diagonal Gaussian over actions, its mean within ±1.2; what leaves ±1 is clipped where used.
-
-    A free mean can drift to where every sample is clipped to the same action: Q then orders
-    nothing, and the mean never comes back.
-    """
+    """A diagonal Gaussian over actions; what leaves ±1 is clipped where it is used."""
 
     def __init__(
         self, settings: NetworkConfig, observation_size: int, action_size: int, initial_std: float
@@ -53,8 +48,7 @@ class Actor(nn.Module):
     def forward(self, observation: Tensor) -> Gaussian:
         """Return the policy, [B, D] each, from [B, O]."""
         mean, raw = self.torso(self.first(observation)).chunk(2, -1)
-        bounded = LARGEST_MEAN * (mean / LARGEST_MEAN).tanh()
-        return Gaussian(bounded, softplus(raw + self.offset) + SMALLEST_STD)
+        return Gaussian(mean, softplus(raw + self.offset) + SMALLEST_STD)
 
 
 class Critic(nn.Module):
