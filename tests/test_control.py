@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
+from suite.config import Config
 from suite.domains import build_domain
 from suite.domains.control import tasks, video
 from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
@@ -28,7 +30,7 @@ from suite.keys import ConfigError
 from suite.results import RunFolder
 from suite.train import train
 from tests import processes
-from tests.conftest import Tiny
+from tests.conftest import BASE, SCHEDULE, TINY, Tiny
 
 SMALL = NetworkConfig(hidden_size=8)
 
@@ -317,6 +319,45 @@ if __name__ == "__main__":
     assert "SAME" in done.stdout, done.stderr
 
 
+def children(pid: int) -> list[int]:
+    return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+
+
+@pytest.mark.slow
+def test_a_run_with_parallel_environments_goes_on_exactly_and_leaves_no_process_behind(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    options = ["domain.num_envs=2", "domain.warmup=60", "trainer.steps=1200"]
+    options += ["trainer.eval_every=400", "trainer.checkpoint_every=50"]
+    config = tiny("control", *options, results=tmp_path / "torn")
+    whole = tiny("control", *options, results=tmp_path / "whole")
+
+    def command(of: Config) -> list[str]:
+        where = [f"results_dir={of.results_dir}", f"sweep={of.sweep}"]
+        return ["train", BASE["control"], *TINY["control"], *SCHEDULE, *options, *where]
+
+    assert processes.suite(*command(whole))[0] == 0
+    run, seen = RunFolder.of(config), set()
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        process = processes.start(command(config))
+        processes.wait_until(
+            lambda p=process.pid: (
+                run.progress().get("pid") == p
+                and run.progress()["phase"] == "training"
+                and (run.checkpoints / "last.ckpt").exists()
+            ),
+            process,
+        )
+        seen.update(children(process.pid))
+        process.send_signal(number)
+        code, output = processes.finish(process)
+        assert code == (130 if number == signal.SIGTERM else -signal.SIGKILL), output
+    assert processes.suite(*command(config))[0] == 0
+    assert run.metrics_path.read_bytes() == RunFolder.of(whole).metrics_path.read_bytes()
+    assert len(seen) >= 2
+    assert not [pid for pid in seen if psutil.pid_exists(pid)]
+
+
 def test_a_time_limit_truncates_and_a_goal_terminates() -> None:
     limited = Environments(settings_of("Pendulum-v1"), (0,), 1)
     flags = [(row[-2].item(), row[-1].item()) for row in roll(limited, 200)]
@@ -468,7 +509,7 @@ def test_without_a_renderer_a_video_names_the_package(monkeypatch: pytest.Monkey
 @pytest.mark.slow
 @pytest.mark.skipif(find_library("OSMesa") is None, reason="needs OSMesa to render")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # imageio's reader
-def test_a_video_shows_a_whole_episode_and_the_report_embeds_it(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_video_shows_a_whole_episode(tiny: Tiny, tmp_path: Path) -> None:
     config = tiny("control", results=tmp_path)
     train(config)
     run = RunFolder.of(config)

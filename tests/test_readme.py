@@ -13,7 +13,8 @@ from suite.domains import base
 from tests.conftest import ROOT, SCHEDULE, TINY
 
 README = (ROOT / "README.md").read_text()
-OF_SWEEP = {"lm": "lm", "lm_beta": "lm", "bandit": "bandit"}
+OF_SWEEP = {"lm": "lm", "lm_beta": "lm", "bandit": "bandit", "control": "control"}
+OF_SWEEP |= {"control_baselines": "control", "control_beta": "control"}
 
 
 def blocks(language: str) -> list[str]:

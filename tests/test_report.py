@@ -1,5 +1,6 @@
 """What a report says about finished, half-finished and failed sweeps, and of β thresholds."""
 
+import base64
 import csv
 import re
 from collections.abc import Callable
@@ -153,3 +154,13 @@ def test_a_sweep_may_say_which_score_tells_learning_from_collapse(made: Made) ->
     (by_score,) = beta_curves(collect(sweep), stable_above=3.0)
     assert by_start.measured == 0.0
     assert by_score.measured == 1.5
+
+
+def test_a_runs_video_is_embedded_in_the_page(made: Made) -> None:
+    sweep = made(MODES, lambda c: 4.0)
+    assert "<video" not in write_report(sweep, "x").read_text()
+    (collect(sweep)[1].folder.path / "video.mp4").write_bytes(b"not really a film")
+    page = write_report(sweep, "x").read_text()
+    assert page.count("<video") == 1
+    assert f"data:video/mp4;base64,{base64.b64encode(b'not really a film').decode()}" in page
+    assert not re.search(r'(src|href)="(?!data:|scores\.csv)', page), "the page is self-contained"

@@ -6,6 +6,7 @@ Shapes: N environments, O observation entries, D action entries.
 import atexit
 import os
 import signal
+import weakref
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -155,7 +156,9 @@ class Environments:
             build(settings, (*stream, 0)).close()  # what cannot be built is said here
             makers = [partial(build_in_worker, settings, (*stream, i)) for i in range(count)]
             self.env = ParallelEnv(count, makers)
-            atexit.register(self.close)  # a process that is not told to end waits for ever
+            # A process that is not told to end waits for ever: tell it when this object is gone,
+            # and at the exit before multiprocessing's own hook, which would wait for it.
+            atexit.register(weakref.finalize(self, close, self.env))
         self.now = self.env.reset()
         self.keys = sorted(self.env.observation_spec.keys())
         space = self.env.action_spec.space
@@ -216,6 +219,11 @@ class Environments:
         self.observation = self.read(self.now)
 
     def close(self) -> None:
-        """End the environments' processes."""
-        if not self.env.is_closed:
-            self.env.close()
+        """End the environments, and their processes."""
+        close(self.env)
+
+
+def close(env: EnvBase) -> None:
+    """Close an environment unless that is done."""
+    if not env.is_closed:
+        env.close()
