@@ -70,6 +70,15 @@ class Episodes:
             found["done"] = torch.ones_like(found["done"])
         return found
 
+    def advance(self, tensordict: TensorDict) -> tuple[TensorDict, TensorDict]:
+        """Do what torchrl's step_and_maybe_reset does, without its checks and copies.
+
+        Those take as long as the physics of a small task. Return what the action led to, and what
+        to act on next.
+        """
+        after = self._step(tensordict)
+        return after, self._reset() if after["done"] else after
+
     def episode_state(self) -> dict[str, Any]:
         """Return the number of the episode and its actions so far, [T, D]."""
         actions = torch.stack(self.actions) if self.actions else None
@@ -162,15 +171,17 @@ class Environments:
         self.now = self.env.reset()
         self.keys = sorted(self.env.observation_spec.keys())
         space = self.env.action_spec.space
-        self.low, self.high = (b.reshape(count, -1).float() for b in (space.low, space.high))
-        if not (self.low.isfinite() & self.high.isfinite()).all():
+        low, high = (bound.reshape(count, -1).float() for bound in (space.low, space.high))
+        if not (low.isfinite() & high.isfinite()).all():
             raise ConfigError(
-                f"domain.task={settings.task} has actions without bounds, {self.low[0].tolist()} to"
-                f" {self.high[0].tolist()}; the control domain needs finite ones"
+                f"domain.task={settings.task} has actions without bounds, {low[0].tolist()} to"
+                f" {high[0].tolist()}; the control domain needs finite ones"
             )
+        self.centre, self.half_range = (low + high) / 2, (high - low) / 2
+        self.action_dtype = self.env.action_spec.dtype
         self.observation = self.read(self.now)  # what to act on, [N, O]
         self.observation_size = self.observation.shape[1]
-        self.action_size = self.low.shape[1]
+        self.action_size = low.shape[1]
 
     def read(self, found: TensorDict) -> Tensor:
         """Return the observations as one vector each, [N, O]."""
@@ -184,16 +195,17 @@ class Environments:
 
     def step(self, action: Tensor) -> Outcome:
         """Act once in every environment, [N, D] within ±1; a new episode follows an ended one."""
-        scaled = self.low + (self.high - self.low) * (action + 1) / 2
-        spec = self.env.action_spec
-        self.now["action"] = scaled.to(spec.dtype).reshape(spec.shape)
+        scaled = (self.centre + self.half_range * action).to(self.action_dtype)
         self.steps += self.count * self.repeat
-        done, self.now = self.env.step_and_maybe_reset(self.now)
-        after = done["next"]
+        if self.count == 1:
+            after, self.now = self.env.advance(TensorDict({"action": scaled[0]}, []))
+        else:
+            self.now["action"] = scaled
+            stepped, self.now = self.env.step_and_maybe_reset(self.now)
+            after = stepped["next"]
         flags = [after[name].reshape(self.count) for name in ("reward", "terminated", "truncated")]
         last = self.read(after)
-        over = bool((flags[1] | flags[2]).any())
-        self.observation = self.read(self.now) if over else last
+        self.observation = self.read(self.now) if after["done"].any() else last
         return Outcome(last, *flags)
 
     def restart(self) -> None:
