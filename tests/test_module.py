@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from suite.config import OptimizerConfig, ReferenceConfig, TrainerConfig
+from suite.domains.bandit.domain import Bandit
 from suite.feedback import Feedback, Shares
 from suite.keys import ConfigError
 from suite.module import NonFiniteLoss, learning_rate_factor
@@ -104,18 +105,22 @@ def test_the_reference_follows_as_told() -> None:
     assert after(ReferenceConfig(update="average", rate=0.25), 1) == 5.0
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_term(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from suite.domains.bandit.domain import Bandit
-
+def poison(monkeypatch: pytest.MonkeyPatch, good_batches: int) -> None:
+    """Make the bandit's divergence NaN after so many batches."""
     honest, calls = Bandit.feedback, iter(range(100))
 
     def poisoned(self: Bandit, batch: object) -> Feedback:
-        feedback = honest(self, batch)
-        return feedback if next(calls) < 6 else feedback._replace(kl=feedback.kl * float("nan"))
+        feedback = honest(self, batch)  # type: ignore[arg-type]
+        good = next(calls) < good_batches
+        return feedback if good else feedback._replace(kl=feedback.kl * float("nan"))
 
     monkeypatch.setattr(Bandit, "feedback", poisoned)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_term(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, good_batches=6)
     config = tiny("bandit")
     with pytest.raises(NonFiniteLoss, match="not finite at step 7: anchor is nan"):
         train(config)
@@ -131,8 +136,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_term(
 
 
 def test_auxiliary_losses_are_added_and_logged(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    from suite.domains.bandit.domain import Bandit
-
     def extra(self: Bandit, batch: object) -> dict[str, torch.Tensor]:
         return {"critic": 3 * self.policy.mean.square().sum() + 100}
 
@@ -187,15 +190,7 @@ def test_steps_that_are_no_multiple_of_those_per_call_are_refused(tiny: Tiny) ->
 def test_a_loss_that_is_not_finite_within_a_call_names_its_own_step(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from suite.domains.bandit.domain import Bandit
-
-    honest, calls = Bandit.feedback, iter(range(100))
-
-    def poisoned(self: Bandit, batch: object) -> Feedback:
-        feedback = honest(self, batch)
-        return feedback if next(calls) < 4 else feedback._replace(kl=feedback.kl * float("nan"))
-
-    monkeypatch.setattr(Bandit, "feedback", poisoned)
+    poison(monkeypatch, good_batches=4)
     each = ("trainer.steps_per_call=3", "trainer.eval_every=3", "trainer.log_every=3")
     with pytest.raises(NonFiniteLoss, match="not finite at step 5: anchor is nan"):
         train(tiny("bandit", *each))
