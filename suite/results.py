@@ -22,6 +22,7 @@ from suite.keys import ConfigError
 
 State = Literal["queued", "running", "interrupted", "failed", "finished"]
 PACKAGES = ("torch", "lightning", "transformers", "omegaconf", "numpy")
+PACKAGES += ("torchrl", "dm_control", "mujoco", "gymnasium")  # of the extra `control`
 
 
 class Claimed(Exception):
@@ -174,7 +175,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
-        "packages": {name: installed(name) for name in PACKAGES},
+        "packages": {name: found for name in PACKAGES if (found := installed(name)) is not None},
         "git": git_commit(),
     }
 
