@@ -21,8 +21,10 @@ from suite.files import read_json, read_json_lines, write_json, write_text
 from suite.keys import ConfigError
 
 State = Literal["queued", "running", "interrupted", "failed", "finished"]
-PACKAGES = ("torch", "lightning", "transformers", "omegaconf", "numpy")
-PACKAGES += ("torchrl", "dm_control", "mujoco", "gymnasium")  # of the extra `control`
+PACKAGES = (
+    *("torch", "lightning", "transformers", "omegaconf", "numpy"),
+    *("torchrl", "dm_control", "mujoco", "gymnasium"),  # of the extra `control`
+)
 
 
 class Claimed(Exception):
