@@ -216,12 +216,14 @@ def test_of_two_critics_the_smaller_value_counts_and_both_learn() -> None:
     torch.testing.assert_close(both.critic_loss(observation, action[:, 0], target), sum(losses))
 
 
-def test_the_actor_starts_wide_and_central() -> None:
+def test_the_actor_starts_wide_and_central_and_its_mean_does_not_go_far() -> None:
     torch.manual_seed(0)
     actor = Actor(SMALL, 3, 2, initial_std=0.7)
     mean, std = actor(torch.randn(100, 3))
     assert mean.abs().max() < 0.5
     assert std.mean().item() == pytest.approx(0.7, abs=0.05)
+    torch.nn.init.constant_(actor.torso.last.bias, 50.0)
+    assert actor(torch.randn(4, 3)).mean.tolist() == [[pytest.approx(1.2)] * 2] * 4
 
 
 def test_the_normalizer_is_mean_and_deviation_of_all_it_saw() -> None:

@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy, elu, mse_loss, softplus
 from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
 from suite.gaussian import Gaussian
 
+LARGEST_MEAN = 1.2  # beyond the bound, so that the clipped mean can be the bound itself
 SMALLEST_STD = 1e-3  # keeps log-probabilities finite when an unbounded loss collapses the policy
 
 
@@ -32,7 +33,10 @@ class Torso(nn.Module):
 
 
 class Actor(nn.Module):
-    """A diagonal Gaussian over actions; what leaves ±1 is clipped where it is used."""
+    """A diagonal Gaussian over actions, its mean within ±1.2; what leaves ±1 is clipped where used.
+
+    A mean that is far out loses its way back: all samples are clipped to the same action.
+    """
 
     def __init__(
         self, settings: NetworkConfig, observation_size: int, action_size: int, initial_std: float
@@ -48,7 +52,8 @@ class Actor(nn.Module):
     def forward(self, observation: Tensor) -> Gaussian:
         """Return the policy, [B, D] each, from [B, O]."""
         mean, raw = self.torso(self.first(observation)).chunk(2, -1)
-        return Gaussian(mean, softplus(raw + self.offset) + SMALLEST_STD)
+        bounded = LARGEST_MEAN * (mean / LARGEST_MEAN).tanh()
+        return Gaussian(bounded, softplus(raw + self.offset) + SMALLEST_STD)
 
 
 class Critic(nn.Module):
