@@ -6,9 +6,10 @@ A complete small domain - one number, and feedback that prefers positive samples
 import copy
 
 import torch
-from torch.distributions import Normal, kl_divergence
 
+from suite.divergences import GaussianKL, gaussian_kl
 from suite.feedback import Feedback, Shares, label_by_sign
+from suite.gaussian import Gaussian, compare
 
 
 class Coin:
@@ -17,6 +18,7 @@ class Coin:
     def __init__(self, settings, *, feedback, divergence, seed, cache):
         self.settings = settings
         self.feedback_mode = feedback
+        self.divergence = divergence
         self.dimensions = 1
         self.policy = torch.nn.ParameterDict({"mean": torch.zeros(1)})
         self.reference = copy.deepcopy(self.policy).requires_grad_(False)
@@ -30,17 +32,19 @@ class Coin:
             yield self.reference["mean"] + noise
 
     def feedback(self, batch):
-        policy, reference = normal(self.policy), normal(self.reference)
         labels = label_by_sign(batch).visible(self.feedback_mode)
-        # Two Gaussians of equal deviation diverge equally both ways: `divergence` has no effect.
-        kl = kl_divergence(reference, policy).expand(len(batch))
+        compared = compare(
+            normal(self.policy), normal(self.reference), batch[..., None], self.divergence
+        )
+        contexts = len(batch)
         return Feedback(
-            logp=policy.log_prob(batch),
-            kl=kl,
+            logp=compared.logp,
+            kl=compared.kl.total().expand(contexts),
             accept=labels.accept,
             reject=labels.reject,
-            reference_logp=reference.log_prob(batch),
+            reference_logp=compared.reference_logp,
             score=batch,
+            kl_parts=GaussianKL(*(part.expand(contexts, 1) for part in compared.kl)),
         )
 
     def auxiliary_losses(self, batch):
@@ -50,7 +54,7 @@ class Coin:
         return {}
 
     def evaluate(self):
-        kl = kl_divergence(normal(self.start), normal(self.policy))
+        kl = gaussian_kl(normal(self.start), normal(self.policy)).total()
         return {"score": self.policy["mean"].item(), "kl": kl.item()}
 
     def save(self, folder):
@@ -64,7 +68,7 @@ class Coin:
 
 
 def normal(parameters):
-    return Normal(parameters["mean"], 1.0)
+    return Gaussian(parameters["mean"], torch.ones(1))
 ```
 '''
 
