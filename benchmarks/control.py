@@ -98,7 +98,7 @@ def torchrl_sac() -> Callable[[], None]:
 
     def mlp(inputs: int, outputs: int) -> nn.Sequential:
         first = [nn.Linear(inputs, width), nn.LayerNorm(width), nn.Tanh()]
-        return nn.Sequential(*first, nn.Linear(width, width), nn.ELU(), nn.Linear(width, outputs))
+        return nn.Sequential(*first, nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))
 
     head = nn.Sequential(mlp(observations, 2 * actions), NormalParamExtractor())
     parameters = TensorDictModule(head, in_keys=["observation"], out_keys=["loc", "scale"])

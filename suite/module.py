@@ -59,7 +59,9 @@ class PreferenceModule(L.LightningModule):
         if not torch.stack([logged["total"] for logged in taken]).isfinite().all():
             wrong = next(i for i, logged in enumerate(taken) if not logged["total"].isfinite())
             raise NonFiniteLoss(describe(taken[wrong], first + wrong))
-        return taken[-1]
+        logged = {name: value.mean() for name, value in taken[-1].items()}
+        logged["reference_reject_share"] = torch.tensor(self.domain.shares.reject)
+        return logged
 
     def take_step(self, batches: list[Any]) -> dict[str, Tensor]:
         """Take one optimiser step on the mean loss over `batches`."""
@@ -68,32 +70,26 @@ class PreferenceModule(L.LightningModule):
         assert isinstance(schedule, LambdaLR)
         optimizer.zero_grad()
         for batch in batches:
-            loss, logged = self.loss(batch)
+            loss, terms = self.terms(batch)
             self.manual_backward(loss / len(batches) if len(batches) > 1 else loss)
         if self.optimizer_settings.clip_norm is not None:
             self.clip_gradients(optimizer.optimizer, self.optimizer_settings.clip_norm, "norm")
         optimizer.step()
         schedule.step()
         follow(self.policy, self.reference, self.reference_settings, self.global_step)
-        return logged
-
-    def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of one batch, and everything worth logging beside it, detached."""
-        loss, logged = self.terms(batch)
-        logged["reference_reject_share"] = torch.tensor(self.domain.shares.reject)
-        return loss, logged
+        return terms
 
     def plain_terms(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and what it consists of; all mathematics of a step is in here."""
+        """Return the loss and what to log means of; all mathematics of a step is in here."""
         feedback = self.domain.feedback(batch)
         terms = self.objective(feedback, self.domain.shares)
         auxiliary = self.domain.auxiliary_losses(batch)
         loss = terms.loss + sum(auxiliary.values())
         logged = {name: term.detach() for name, term in (terms._asdict() | auxiliary).items()}
         logged["total"] = loss.detach()
-        logged["kl"] = feedback.kl.detach().mean()
-        logged["accepted_share"] = feedback.accept.mean()
-        logged["rejected_share"] = feedback.reject.mean()
+        logged["kl"] = feedback.kl.detach()
+        logged["accepted_share"] = feedback.accept
+        logged["rejected_share"] = feedback.reject
         return loss, logged
 
     @override
@@ -165,6 +161,10 @@ def learning_rate_factor(plan: OptimizerConfig, step: int, steps: int) -> float:
 def describe(terms: dict[str, Tensor], step: int) -> str:
     """Name the step and the terms that are not finite."""
     parts = {name: value for name, value in terms.items() if name != "total"}
-    bad = {name: value.item() for name, value in parts.items() if not torch.isfinite(value).all()}
+    bad = {
+        name: value.mean().item()
+        for name, value in parts.items()
+        if not torch.isfinite(value).all()
+    }
     names = ", ".join(f"{name} is {value}" for name, value in bad.items()) or "their sum overflows"
     return f"the loss is not finite at step {step}: {names}"

@@ -192,7 +192,9 @@ def test_two_hot_puts_its_mean_on_the_target_and_clips_outside() -> None:
 @pytest.mark.parametrize("head", ["mse", "two_hot"])
 def test_a_critic_learns_a_known_function_of_clipped_actions(head: str) -> None:
     torch.manual_seed(0)
-    critic = Critic(NetworkConfig(hidden_size=64), CriticConfig(head=head, low=-4, high=4), 2, 1)
+    of_critic = CriticConfig(head=head, bins=101, low=-4, high=4)
+    settings = ControlConfig(critic=of_critic, critic_network=NetworkConfig(hidden_size=64))
+    critic = Critic(settings, 2, 1)
     optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
     for _ in range(400):
         observation, action = torch.randn(128, 2), 2 * torch.rand(128, 1) - 1
@@ -203,6 +205,30 @@ def test_a_critic_learns_a_known_function_of_clipped_actions(head: str) -> None:
     observation, actions = torch.randn(64, 2), 4 * torch.rand(64, 5, 1) - 2
     expected = observation[:, :1].clamp(-1, 1) + 2 * actions[..., 0].clamp(-1, 1)
     assert mse_loss(critic.value(observation, actions), expected) < 0.1
+
+
+def test_the_categorical_head_ends_where_rewards_of_one_do() -> None:
+    settings = ControlConfig(critic=CriticConfig(head="two_hot"), action_repeat=2, discount=0.98)
+    support = Critic(settings, 2, 1).support
+    assert (support[0].item(), support[-1].item()) == (0.0, pytest.approx(100.0))
+    given = ControlConfig(critic=CriticConfig(head="two_hot", low=-3, high=5))
+    assert Critic(given, 2, 1).support[[0, -1]].tolist() == [-3.0, 5.0]
+
+
+def test_returns_that_the_critic_cannot_express_are_refused_before_training(tiny: Tiny) -> None:
+    config = tiny("control", "domain.task=Pendulum-v1", "domain.critic.head=two_hot")
+    with pytest.raises(
+        ConfigError, match=r"return of -.* lies outside .* 0 to 100: set domain.cri"
+    ):
+        train(config)
+    assert RunFolder.of(config).progress()["step"] == 0
+
+
+def test_the_discounted_return_of_an_evaluation_is_that_of_its_rewards(tmp_path: Path) -> None:
+    domain = small_control(tmp_path, eval_episodes=2)
+    rewards, _ = domain.play(domain.policy)
+    by_hand = [sum(0.99**t * r for t, r in enumerate(episode)) for episode in rewards]
+    assert domain.evaluate()["discounted_return"] == pytest.approx(sum(by_hand) / 2)
 
 
 def test_of_two_critics_the_smaller_value_counts_and_both_learn() -> None:

@@ -20,9 +20,13 @@ class CriticConfig:
     """The critic's head, and how many there are."""
 
     head: Literal["mse", "two_hot"] = key("mse", "a number, or a categorical over `bins` values")
-    bins: int = key(101, "values of the categorical head", at_least=2)
+    bins: int = key(51, "values of the categorical head", at_least=2)
     low: float = key(0.0, "smallest value of the categorical head")
-    high: float = key(100.0, "largest value of the categorical head")
+    high: float | None = key(
+        None,
+        "largest value of the categorical head; by default action_repeat / (1 − discount), that of"
+        " rewards within 0 and 1",
+    )
     pair: bool = key(False, "whether there are two, of which the smaller value counts")
 
 
@@ -92,10 +96,10 @@ class ControlConfig:
                 f"domain.top + domain.bottom must be at most domain.samples={self.samples},"
                 f" found {self.top} + {self.bottom}"
             )
-        if not self.critic.low < self.critic.high:
+        low, high = self.support()
+        if not low < high:
             raise ConfigError(
-                f"domain.critic.low must be less than domain.critic.high={self.critic.high:g},"
-                f" found {self.critic.low:g}"
+                f"domain.critic.low must be less than domain.critic.high={high:g}, found {low:g}"
             )
         if self.warmup <= self.n_step * self.action_repeat * self.num_envs:
             raise ConfigError(
@@ -114,6 +118,11 @@ class ControlConfig:
     def gymnasium(self) -> bool:
         """Whether the task is Gymnasium's, told by the version at its end."""
         return re.search(r"-v\d+$", self.task) is not None
+
+    def support(self) -> tuple[float, float]:
+        """Return the smallest and the largest value of the categorical head."""
+        largest = self.action_repeat / (1 - self.discount)
+        return self.critic.low, self.critic.high if self.critic.high is not None else largest
 
     def accepted_mean(self) -> float | None:
         """Return m of theory §5, as if Q were linear where the reference samples."""

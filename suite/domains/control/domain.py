@@ -19,6 +19,7 @@ from suite.domains.control.nstep import NStepWindow, Transition
 from suite.domains.control.replay import Replay
 from suite.feedback import Feedback, Labels, Shares, label_by_rank, label_by_sign
 from suite.gaussian import Gaussian, compare
+from suite.keys import ConfigError
 
 SHARE_WINDOW = 65_536  # actions over which the shares of the labels are averaged
 
@@ -194,39 +195,54 @@ class Control:
         """Return the mean return of the mean action over fixed episodes, and what it rests on.
 
         `kl` is KL(π₀ ‖ π) from the policy of the start, a mean over the states seen; `q` is what
-        the critic expects of the first states.
+        the critic expects of the first states, `discounted_return` what followed. Raises
+        ConfigError where the critic's categorical head has no values for that.
         """
         policy = self.acting_policy()
-        scores, seen = self.play(policy)
+        rewards, seen = self.play(policy)
+        discounted = [discounted_sum(episode, self.settings.discount) for episode in rewards]
+        self.check_support(discounted)
         states = policy.normalized(torch.cat(seen))
         now, then = policy.actor(states), self.start.actor(states)
         first = policy.normalized(torch.cat([states_of[:1] for states_of in seen]))
         expected = policy.value(first, policy.actor(first).mean[:, None])
         return {
-            "score": sum(scores) / len(scores),
+            "score": sum(map(sum, rewards)) / len(rewards),
             "kl": gaussian_kl(then, now).total().mean().item(),
             "std": now.std.mean().item(),
             "q": expected.mean().item(),
+            "discounted_return": sum(discounted) / len(discounted),
             "env_steps": float(self.environments.steps),
         }
 
-    def play(self, policy: ActorCritic) -> tuple[list[float], list[Tensor]]:
-        """Return the returns of the evaluation's episodes and their observations, [T, O] each."""
+    def play(self, policy: ActorCritic) -> tuple[list[list[float]], list[Tensor]]:
+        """Return rewards and observations, [T, O], of each of the evaluation's episodes."""
         if self.evaluation is None:
             self.evaluation = Environments(self.settings, self.evaluation_stream, 1)
-        env, returns, seen = self.evaluation, [], []
+        env, rewards, seen = self.evaluation, [], []
         env.restart()
         for _ in range(self.settings.eval_episodes):
-            total, observations, over = 0.0, [], False
+            episode, observations, over = [], [], False
             while not over:
                 observations.append(env.observation)
                 mean, _ = policy.actor(policy.normalized(env.observation))
                 outcome = env.step(mean.clamp(-1, 1))
-                total += outcome.reward.item()
+                episode.append(outcome.reward.item())
                 over = bool(outcome.terminated | outcome.truncated)
-            returns.append(total)
+            rewards.append(episode)
             seen.append(torch.cat(observations))
-        return returns, seen
+        return rewards, seen
+
+    def check_support(self, found: list[float]) -> None:
+        """Raise ConfigError where a categorical critic cannot express the values found."""
+        low, high = self.settings.support()
+        beyond = [value for value in found if not low <= value <= high]
+        if self.settings.critic.head == "two_hot" and beyond:
+            raise ConfigError(
+                f"a discounted return of {beyond[0]:g} lies outside the categorical critic's"
+                f" {low:g} to {high:g}: set domain.critic.low and domain.critic.high to enclose all"
+                " values, or domain.critic.head=mse"
+            )
 
     def save(self, folder: Path) -> None:
         """Write the networks' weights; the run's config.yaml says what they are weights of."""
@@ -256,6 +272,14 @@ class Control:
         self.owed = state["owed"]
         self.returns = list(state["returns"])
         self.last_return = state["last_return"]
+
+
+def discounted_sum(rewards: list[float], discount: float) -> float:
+    """Return Σ_t γ^t r_t."""
+    total = 0.0
+    for reward in reversed(rewards):
+        total = reward + discount * total
+    return total
 
 
 def beyond_bounds(action: Tensor) -> Tensor:

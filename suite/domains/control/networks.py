@@ -4,9 +4,9 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, elu, mse_loss, softplus
+from torch.nn.functional import cross_entropy, mse_loss, relu, softplus
 
-from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
+from suite.domains.control.config import ControlConfig, NetworkConfig
 from suite.gaussian import Gaussian
 
 LARGEST_MEAN = 1.2  # beyond the bound, so that the clipped mean can be the bound itself
@@ -14,7 +14,7 @@ SMALLEST_STD = 1e-3  # keeps log-probabilities finite when an unbounded loss col
 
 
 class Torso(nn.Module):
-    """What follows the first linear layer: LayerNorm and tanh, then ELU layers."""
+    """What follows the first linear layer: LayerNorm and tanh, then ReLU layers."""
 
     def __init__(self, settings: NetworkConfig, outputs: int) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class Torso(nn.Module):
         """Return the outputs, [..., outputs] from [..., hidden_size]."""
         x = self.norm(x).tanh()
         for layer in self.hidden:
-            x = elu(layer(x))
+            x = relu(layer(x))
         out: Tensor = self.last(x)
         return out
 
@@ -59,19 +59,14 @@ class Actor(nn.Module):
 class Critic(nn.Module):
     """Q of clipped actions: a number, or a categorical over evenly spaced values."""
 
-    def __init__(
-        self,
-        network: NetworkConfig,
-        settings: CriticConfig,
-        observation_size: int,
-        action_size: int,
-    ) -> None:
+    def __init__(self, settings: ControlConfig, observation_size: int, action_size: int) -> None:
         super().__init__()
+        network, bins = settings.critic_network, settings.critic.bins
         self.of_observation = nn.Linear(observation_size, network.hidden_size)
         self.of_action = nn.Linear(action_size, network.hidden_size, bias=False)
-        self.categorical = settings.head == "two_hot"
-        self.torso = Torso(network, settings.bins if self.categorical else 1)
-        self.register_buffer("support", torch.linspace(settings.low, settings.high, settings.bins))
+        self.categorical = settings.critic.head == "two_hot"
+        self.torso = Torso(network, bins if self.categorical else 1)
+        self.register_buffer("support", torch.linspace(*settings.support(), bins))
         self.support: Tensor
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
@@ -143,8 +138,7 @@ class ActorCritic(nn.Module):
         self.normalizer = Normalizer(observation_size) if settings.normalize_observations else None
         self.actor = Actor(settings.actor, *sizes, settings.initial_std)
         count = 2 if settings.critic.pair else 1
-        network = settings.critic_network
-        self.critics = nn.ModuleList(Critic(network, settings.critic, *sizes) for _ in range(count))
+        self.critics = nn.ModuleList(Critic(settings, *sizes) for _ in range(count))
 
     def normalized(self, observation: Tensor) -> Tensor:
         """Return the observation as the networks see it, [..., O]."""
