@@ -13,6 +13,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from tensordict import TensorDict
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
@@ -21,7 +22,7 @@ from suite.domains import build_domain
 from suite.domains.control import tasks, video
 from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
 from suite.domains.control.domain import Control, beyond_bounds
-from suite.domains.control.environments import Environments, UnusableObservation
+from suite.domains.control.environments import Environments, UnusableObservation, build
 from suite.domains.control.networks import Actor, ActorCritic, Critic, Normalizer, two_hot
 from suite.domains.control.nstep import NStepWindow, Transition
 from suite.domains.control.replay import Replay
@@ -412,6 +413,28 @@ def test_a_repeated_action_sums_rewards_and_counts_every_step() -> None:
     assert summed == pytest.approx([rewards[0] + rewards[1], rewards[2] + rewards[3]], abs=1e-6)
     assert torch.equal(once.observation, twice.observation)
     assert once.steps == twice.steps == 4
+
+
+@pytest.mark.parametrize(
+    ("task", "repeat"), [("walker-walk", 1), ("reacher-easy", 3), ("cartpole-balance_sparse", 2)]
+)
+def test_the_short_way_through_a_step_is_that_of_torchrl(task: str, repeat: int) -> None:
+    settings = settings_of(task, action_repeat=repeat, episode_length=40 * repeat)
+    ours, theirs = (build(settings, (0, 0)) for _ in range(2))
+    ours.reset()
+    theirs.reset()
+    for _ in range(90):
+        action = theirs.action_spec.rand()
+        after, now = ours.advance(action)
+        stepped, following = theirs.step_and_maybe_reset(TensorDict({"action": action}, []))
+        for name in (*theirs.observation_spec.keys(), "reward", "terminated", "truncated", "done"):
+            expected = stepped["next", name].reshape(-1)
+            assert torch.equal(after[name].reshape(-1).to(expected.dtype), expected)
+        assert all(
+            torch.equal(now[name].reshape(-1), following[name].reshape(-1))
+            for name in theirs.observation_spec.keys()  # noqa: SIM118 - torchrl's, not a dict
+        )
+    assert ours.episode == theirs.episode == 2
 
 
 def test_actions_are_scaled_to_the_environments_bounds() -> None:

@@ -215,6 +215,7 @@ class Control:
             "env_steps": float(self.environments.steps),
         }
 
+    @torch.no_grad()
     def play(self, policy: ActorCritic) -> tuple[list[list[float]], list[Tensor]]:
         """Return rewards and observations, [T, O], of each of the evaluation's episodes."""
         if self.evaluation is None:
