@@ -51,33 +51,38 @@ class PreferenceModule(L.LightningModule):
         self.terms = torch.compile(self.plain_terms) if trainer.compile else self.plain_terms
 
     @override
-    def training_step(self, batch: list[Any], batch_idx: int) -> dict[str, Tensor]:
-        """Take `steps_per_call` steps; return what is worth logging of the last one, detached."""
-        first, size = self.global_step + 1, self.trainer_settings.accumulate
-        taken = [self.take_step(batch[i : i + size]) for i in range(0, len(batch), size)]
+    def training_step(self, batch: Iterator[Any], batch_idx: int) -> dict[str, Tensor]:
+        """Take `steps_per_call` steps; return what is worth logging of the last one, detached.
+
+        `batch` yields the batches one by one, so that each is drawn after the step before it.
+        """
+        first, plan = self.global_step + 1, self.trainer_settings
+        taken = [terms for _ in range(plan.steps_per_call) for terms in self.take_step(batch)]
         # Looked at once per call: on a GPU every look waits for all that was started.
-        if not torch.stack([logged["total"] for logged in taken]).isfinite().all():
-            wrong = next(i for i, logged in enumerate(taken) if not logged["total"].isfinite())
-            raise NonFiniteLoss(describe(taken[wrong], first + wrong))
+        if not torch.stack([terms["total"] for terms in taken]).isfinite().all():
+            wrong = next(i for i, terms in enumerate(taken) if not terms["total"].isfinite())
+            raise NonFiniteLoss(describe(taken[wrong], first + wrong // plan.accumulate))
         logged = {name: value.mean() for name, value in taken[-1].items()}
         logged["reference_reject_share"] = torch.tensor(self.domain.shares.reject)
         return logged
 
-    def take_step(self, batches: list[Any]) -> dict[str, Tensor]:
-        """Take one optimiser step on the mean loss over `batches`."""
+    def take_step(self, batches: Iterator[Any]) -> list[dict[str, Tensor]]:
+        """Take one optimiser step on the mean loss over `accumulate` batches; return the terms."""
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
         assert isinstance(optimizer, LightningOptimizer)
         assert isinstance(schedule, LambdaLR)
+        count, taken = self.trainer_settings.accumulate, []
         optimizer.zero_grad()
-        for batch in batches:
-            loss, terms = self.terms(batch)
-            self.manual_backward(loss / len(batches) if len(batches) > 1 else loss)
+        for batch in itertools.islice(batches, count):
+            loss, terms = self.terms(self.transfer_batch_to_device(batch, self.device, 0))
+            self.manual_backward(loss / count if count > 1 else loss)
+            taken.append(terms)
         if self.optimizer_settings.clip_norm is not None:
             self.clip_gradients(optimizer.optimizer, self.optimizer_settings.clip_norm, "norm")
         optimizer.step()
         schedule.step()
         follow(self.policy, self.reference, self.reference_settings, self.global_step)
-        return terms
+        return taken
 
     def plain_terms(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and what to log means of; all mathematics of a step is in here."""
@@ -126,23 +131,20 @@ class PreferenceModule(L.LightningModule):
 
 
 class Batches:
-    """A domain's endless batches as Lightning wants them: in lists of so many for one call.
+    """A domain's endless batches as Lightning wants them: one iterator over them for every call.
 
-    It has a length, or Lightning would draw one list ahead of the checkpoint; and (empty) state
+    It has a length, or Lightning would go one call ahead of the checkpoint; and (empty) state
     of its own, for the domain saves what a resume needs.
     """
 
-    def __init__(self, domain: Domain, per_call: int) -> None:
+    def __init__(self, domain: Domain) -> None:
         self.domain = domain
-        self.per_call = per_call
 
     def __len__(self) -> int:
         return ENDLESS
 
-    def __iter__(self) -> Iterator[list[Any]]:
-        batches = iter(self.domain.train_dataloader())
-        while True:
-            yield list(itertools.islice(batches, self.per_call))
+    def __iter__(self) -> Iterator[Iterator[Any]]:
+        return itertools.repeat(iter(self.domain.train_dataloader()))
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: see PreferenceModule.on_save_checkpoint."""

@@ -88,9 +88,8 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
         enable_model_summary=False,
     )
     module = PreferenceModule(domain, objective, config.optimizer, config.reference, config.trainer)
-    batches = Batches(domain, config.trainer.steps_per_call * config.trainer.accumulate)
     try:
-        trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, Batches(domain), ckpt_path=checkpoint, weights_only=True)
     except BaseException:
         tracker.finish(failed=True)
         raise

@@ -105,13 +105,13 @@ def test_the_reference_follows_as_told() -> None:
     assert after(ReferenceConfig(update="average", rate=0.25), 1) == 5.0
 
 
-def poison(monkeypatch: pytest.MonkeyPatch, good_batches: int) -> None:
-    """Make the bandit's divergence NaN after so many batches."""
+def poison(monkeypatch: pytest.MonkeyPatch, good_batches: int, bad_batches: int = 100) -> None:
+    """Make the bandit's divergence NaN after so many batches, for so many."""
     honest, calls = Bandit.feedback, iter(range(100))
 
     def poisoned(self: Bandit, batch: object) -> Feedback:
         feedback = honest(self, batch)  # type: ignore[arg-type]
-        good = next(calls) < good_batches
+        good = not 0 <= next(calls) - good_batches < bad_batches
         return feedback if good else feedback._replace(kl=feedback.kl * float("nan"))
 
     monkeypatch.setattr(Bandit, "feedback", poisoned)
@@ -168,16 +168,25 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch
         TrainerConfig(compile=True).check()
 
 
-def test_several_steps_per_call_are_the_same_steps(tiny: Tiny) -> None:
-    """Batches of the bandit do not depend on the policy while its reference is frozen."""
-    fixed = ("reference.update=frozen", "trainer.log_every=6", "trainer.eval_every=6")
-    fixed += ("trainer.checkpoint_every=6",)
-    configs = [tiny("bandit", *fixed, f"trainer.steps_per_call={n}") for n in (1, 3)]
+@pytest.mark.parametrize("domain", ["bandit", "control"])
+def test_several_steps_per_call_are_the_same_steps(tiny: Tiny, domain: str) -> None:
+    """Each batch is drawn after the step before it, with the reference as it then is."""
+    fixed = ("reference={update: average, rate: 0.1}", "trainer.log_every=6")
+    fixed += ("trainer.eval_every=6", "trainer.checkpoint_every=6")
+    configs = [tiny(domain, *fixed, f"trainer.steps_per_call={n}") for n in (1, 3)]
     for config in configs:
         train(config)
     one, three = (RunFolder.of(config).metrics() for config in configs)
     assert one == three
     assert [row["step"] for row in one] == [0, 6, 6, 12, 12]
+
+
+def test_a_batch_that_is_not_finite_is_found_before_the_others_of_its_step(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, good_batches=3, bad_batches=1)
+    with pytest.raises(NonFiniteLoss, match="not finite at step 2: anchor is nan"):
+        train(tiny("bandit", "trainer.accumulate=3"))
 
 
 def test_steps_that_are_no_multiple_of_those_per_call_are_refused(tiny: Tiny) -> None:

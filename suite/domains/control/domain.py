@@ -45,7 +45,7 @@ class Control:
     the reference policy and the target critic follow together.
     """
 
-    evaluation_stream = (2**32,)  # of episodes' seeds, beside those of the runs
+    training_stream, evaluation_stream = (0,), (1,)  # what the seeds of their episodes begin with
 
     def __init__(
         self, settings: ControlConfig, *, feedback: str, divergence: str, seed: int, cache: Path
@@ -54,7 +54,7 @@ class Control:
         self.feedback_mode = feedback
         self.divergence = divergence
         self.generator = torch.Generator().manual_seed(seed)
-        self.environments = Environments(settings, (seed,), settings.num_envs)
+        self.environments = Environments(settings, (*self.training_stream, seed), settings.num_envs)
         sizes = (self.environments.observation_size, self.environments.action_size)
         self.dimensions = self.environments.action_size
         self.policy = ActorCritic(settings, *sizes)
