@@ -73,8 +73,10 @@ class PreferenceModule(L.LightningModule):
         assert isinstance(schedule, LambdaLR)
         count, taken = self.trainer_settings.accumulate, []
         optimizer.zero_grad()
-        for batch in itertools.islice(batches, count):
-            loss, terms = self.terms(self.transfer_batch_to_device(batch, self.device, 0))
+        for _ in range(count):
+            with torch.autocast(self.device.type, enabled=False):  # whatever the precision of steps
+                batch = self.transfer_batch_to_device(next(batches), self.device, 0)
+            loss, terms = self.terms(batch)
             self.manual_backward(loss / count if count > 1 else loss)
             taken.append(terms)
         if self.optimizer_settings.clip_norm is not None:
