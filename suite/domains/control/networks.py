@@ -57,7 +57,10 @@ class Actor(nn.Module):
 
 
 class Critic(nn.Module):
-    """Q of clipped actions: a number, or a categorical over evenly spaced values."""
+    """Q of clipped actions: a number, or a categorical over evenly spaced values.
+
+    The categorical starts even, so that all actions look good until they have been tried.
+    """
 
     def __init__(self, settings: ControlConfig, observation_size: int, action_size: int) -> None:
         super().__init__()
@@ -68,15 +71,6 @@ class Critic(nn.Module):
         self.torso = Torso(network, bins if self.categorical else 1)
         self.register_buffer("support", torch.linspace(*settings.support(), bins))
         self.support: Tensor
-        if self.categorical:
-            self.expect_nothing()
-
-    @torch.no_grad()
-    def expect_nothing(self) -> None:
-        """Start with values near zero: those of an even categorical take long to be unlearned."""
-        of_zero = two_hot(torch.zeros(1), self.support)[0]
-        self.torso.last.weight.mul_(0.1)
-        self.torso.last.bias.copy_((0.99 * of_zero + 0.01 / len(of_zero)).log())
 
     def forward(self, observation: Tensor, action: Tensor) -> Tensor:
         """Return the head's outputs, [B, K, bins or 1], from [B, O] and [B, K, D]."""
