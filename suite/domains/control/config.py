@@ -57,7 +57,7 @@ class ControlConfig:
         "sign", "accept where the score is at least the state's mean over the K, or the `top` best"
     )
     bound_penalty: float = key(
-        0.01,
+        0.1,
         "taken from an action's score, not from targets, per squared distance beyond ±1: actions"
         " that are clipped to the same one are told apart",
         at_least=0,
