@@ -1,4 +1,4 @@
-"""What happens around the training step: reference, evaluation, records, checkpoints, signals."""
+"""What happens around the training step: evaluation, records, checkpoints, signals."""
 
 import signal
 import threading

@@ -106,7 +106,7 @@ def act_train(options: argparse.Namespace) -> int:
     from suite.config import load
 
     config = load(options.config, options.overrides)  # before the heavy imports: fails fast
-    config.domain.check_machine()
+    config.check_machine()
     from suite.results import Claimed, RunFolder, check_writable
 
     check_writable(Path(config.results_dir))
@@ -155,7 +155,7 @@ def act_sweep(options: argparse.Namespace) -> int:
         print_plan(sweep, options.retry)
         return 0
     for config in sweep.points.values():
-        config.domain.check_machine()
+        config.check_machine()
     from suite.launch import launch
     from suite.report import write_report
     from suite.results import check_writable

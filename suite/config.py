@@ -76,15 +76,18 @@ class TrainerConfig:
     precision: Literal["32-true", "bf16-mixed"] = key("32-true", "of the policy's arithmetic")
 
     def check(self) -> None:
-        """Raise ConfigError where keys do not fit each other, or this machine."""
-        if self.compile and not any(map(shutil.which, ("c++", "g++", "clang++"))):
-            raise ConfigError("trainer.compile=true needs a C++ compiler such as g++, found none")
+        """Raise ConfigError where keys do not fit each other."""
         for name in ("steps", "eval_every", "log_every", "checkpoint_every"):
             if getattr(self, name) % self.steps_per_call:
                 raise ConfigError(
                     f"trainer.{name} must be a multiple of trainer.steps_per_call="
                     f"{self.steps_per_call}, found {getattr(self, name)}"
                 )
+
+    def check_machine(self) -> None:
+        """Raise ConfigError where this machine has not what training needs."""
+        if self.compile and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+            raise ConfigError("trainer.compile=true needs a C++ compiler such as g++, found none")
 
 
 @dataclass
@@ -126,6 +129,16 @@ class Config:
                 "domain.samples must be at least 2 with objective.name=dpo, which compares the"
                 f" samples of a context; found {self.domain.samples}"
             )
+        if self.domain.reference_must_follow and self.reference.update == "frozen":
+            raise ConfigError(
+                f"reference.update must be copy or average with domain.name={self.domain.name}, or"
+                " nothing is learned from the first policy and the first critic; found frozen"
+            )
+
+    def check_machine(self) -> None:
+        """Raise ConfigError where this machine has not what the run needs."""
+        self.trainer.check_machine()
+        self.domain.check_machine()
 
     @property
     def variant(self) -> str:

@@ -51,8 +51,10 @@ def prepare_video(config: Config) -> None:
         raise ConfigError(
             f"--video shows an environment, and domain.name={config.domain.name} has none"
         )
+    from suite.domains.control.tasks import require
     from suite.domains.control.video import choose_renderer
 
+    require("imageio")
     choose_renderer()
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from ctypes.util import find_library
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,17 @@ from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from suite.config import Config
-from suite.domains import build_domain
 from suite.domains.control import tasks, video
 from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
-from suite.domains.control.domain import Control, beyond_bounds
+from suite.domains.control.domain import Control, ControlBatch, beyond_bounds
 from suite.domains.control.environments import Environments, UnusableObservation, build
 from suite.domains.control.networks import Actor, ActorCritic, Critic, Normalizer, two_hot
 from suite.domains.control.nstep import NStepWindow, Transition
 from suite.domains.control.replay import Replay
 from suite.evaluate import evaluate
+from suite.feedback import Feedback
 from suite.keys import ConfigError
+from suite.objectives.mpo import BoundMPO
 from suite.results import RunFolder
 from suite.train import train
 from tests import processes
@@ -123,10 +125,19 @@ def test_on_a_known_q_batches_hold_its_labels_and_targets(tmp_path: Path) -> Non
     above = batch.score >= batch.score.mean(1, keepdim=True)
     assert torch.equal(batch.labels.accept, above.float())
     assert not batch.samples.requires_grad
-    # Targets are reward + γ^m · mean Q, of rewards within [0, 5] over five actions or fewer.
-    rest = batch.target - 0.99**5 * batch.score.mean(1)
-    assert (rest > -0.01).all()
-    assert (rest < 5.01).all()
+
+
+def test_targets_add_the_discounted_mean_of_q_to_the_rewards(tmp_path: Path) -> None:
+    domain = small_control(tmp_path, batch_size=3)
+    with_known_q(domain, lambda action: action[..., 0])
+    reward, discount = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.95, 0.5, 0.0])
+    states, actions = torch.randn(3, 5), torch.rand(3, 1)
+    found = Transition(states, actions, reward, discount, states)
+    domain.replay.sample = lambda count: found  # type: ignore[method-assign]
+    batch = domain.draw()
+    mean_q = batch.samples[..., 0].mean(1)
+    assert torch.equal(batch.target, reward + discount * mean_q)
+    assert batch.target[2] == 3, "nothing follows a termination"
 
 
 def test_actions_beyond_the_bounds_are_told_apart_but_targets_know_nothing_of_it(
@@ -217,12 +228,22 @@ def test_the_categorical_head_ends_where_rewards_of_one_do() -> None:
 
 
 def test_returns_that_the_critic_cannot_express_are_refused_before_training(tiny: Tiny) -> None:
-    config = tiny("control", "domain.task=Pendulum-v1", "domain.critic.head=two_hot")
+    config = tiny("control", "domain.task=Pendulum-v1", "domain.critic={head: two_hot, high: 100}")
     with pytest.raises(
         ConfigError, match=r"return of -.* lies outside .* 0 to 100: set domain.cri"
     ):
         train(config)
     assert RunFolder.of(config).progress()["step"] == 0
+
+
+def test_returns_that_grow_beyond_what_the_critic_can_express_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    critic = CriticConfig(head="two_hot", high=1e-6)
+    domain = small_control(tmp_path, task="walker-walk", critic=critic)
+    next(domain.train_dataloader())
+    domain.evaluate()
+    assert "lies outside the categorical critic's 0 to 1e-06" in caplog.text
 
 
 def test_the_discounted_return_of_an_evaluation_is_that_of_its_rewards(tmp_path: Path) -> None:
@@ -460,9 +481,6 @@ def test_updates_and_environment_steps_keep_their_ratio(tiny: Tiny) -> None:
     last = RunFolder.of(config).metrics()[-1]
     # 24 updates are owed after 96 environment steps, which are acted four at a time.
     assert last["eval/env_steps"] == 96
-    domain = build_domain(config, cache=Path(config.results_dir))
-    for _ in range(24):
-        next(iter(domain.train_dataloader()))
 
 
 def test_moving_averages_normalisation_and_pairs_train_too(tiny: Tiny) -> None:
@@ -474,7 +492,47 @@ def test_moving_averages_normalisation_and_pairs_train_too(tiny: Tiny) -> None:
         "domain.action_repeat=2",
         "objective.covariance_weight=10",
     )
-    assert train(tiny("control", *options))["status"] == "finished"
+    config = tiny("control", *options)
+    train(config)
+    state = torch.load(RunFolder.of(config).checkpoints / "last.ckpt", weights_only=True)
+    weights = state["state_dict"]
+    for half in ("policy", "reference"):
+        assert weights[f"{half}.normalizer.count"] == 16, "32 steps, two per action"
+        assert weights[f"{half}.critics.1.torso.last.weight"].shape == (51, 16)
+    name = "critics.0.torso.last.weight"
+    moved = weights[f"policy.{name}"] - weights[f"reference.{name}"]
+    assert 0 < moved.abs().max() < 0.1
+
+
+def test_mpo_on_normalised_observations_continues_bit_identically(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("objective={name: mpo}", "domain.normalize_observations=true")
+    whole = tiny("control", *options)
+    train(whole)
+    broken = tiny("control", *options, results=tmp_path)
+    batches = iter(range(100))
+    honest = Control.feedback
+
+    def failing(self: Control, batch: ControlBatch) -> Feedback:
+        if next(batches) == 8:
+            raise OSError("the machine is gone")
+        return honest(self, batch)
+
+    monkeypatch.setattr(Control, "feedback", failing)
+    with pytest.raises(OSError, match="gone"):
+        train(broken)
+    monkeypatch.undo()
+    train(broken)
+    states = []
+    for config in (whole, broken):
+        run = RunFolder.of(config)
+        states.append(torch.load(run.checkpoints / "last.ckpt", weights_only=True)["state_dict"])
+    first, second = (RunFolder.of(c).metrics_path.read_bytes() for c in (whole, broken))
+    assert first == second
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    start = BoundMPO(whole.objective, dimensions=1)
+    assert not torch.equal(states[0]["objective.temperature"], start.temperature)
 
 
 @pytest.mark.parametrize(
@@ -498,11 +556,13 @@ def test_an_unknown_or_unsuited_task_is_named_with_near_ones(task: str, message:
         checks()
 
 
-@pytest.mark.parametrize("package", ["dm_control", "gymnasium"])
+@pytest.mark.parametrize("package", ["dm_control", "gymnasium", "torchrl"])
 def test_a_missing_package_names_the_extra(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks.check_task.cache_clear()
-    monkeypatch.setattr(tasks, "find_spec", lambda name: None)
-    task = "walker-walk" if package == "dm_control" else "Pendulum-v1"
+    monkeypatch.setattr(
+        tasks, "find_spec", lambda name: None if name == package else find_spec(name)
+    )
+    task = "Pendulum-v1" if package == "gymnasium" else "walker-walk"
     with pytest.raises(ConfigError, match=rf"{package}: pip install 'pmpo-suite\[control\]'"):
         settings_of(task).check_machine()
 
@@ -510,26 +570,33 @@ def test_a_missing_package_names_the_extra(package: str, monkeypatch: pytest.Mon
 def test_a_replay_larger_than_memory_is_refused_before_the_run(tiny: Tiny) -> None:
     most = psutil.virtual_memory().total
     config = tiny("control", f"domain.replay_size={most}")
-    with pytest.raises(ConfigError, match=r"need .* GiB, and .* GiB are free: at most .* fit"):
+    with pytest.raises(ConfigError, match=r"need .* GiB .* and .* GiB are free: at most .* fit"):
         train(config)
     assert RunFolder.of(config).summary()["status"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("stream", "where"),
+    [
+        (Control.training_stream[0], "the observation"),
+        (Control.evaluation_stream[0], "in an evaluation, the observation"),
+    ],
+)
 def test_an_observation_that_is_not_finite_fails_the_run_with_its_step(
-    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch, stream: int, where: str
 ) -> None:
     honest = Environments.read
 
     def poisoned(self: Environments, found: object) -> Tensor:
-        if self.steps == 43:
+        if self.env.stream[0] == stream and self.steps == 37:
             found["velocity"] = found["velocity"] * float("nan")  # type: ignore[index]
         return honest(self, found)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Environments, "read", poisoned)
-    config = tiny("control")
-    with pytest.raises(UnusableObservation, match="at environment step 43 is not finite"):
+    config = tiny("control", "domain.updates_per_env_step=0.25")
+    with pytest.raises(UnusableObservation, match=rf"^{where} at environment step 37 is not"):
         train(config)
-    assert "environment step 43" in RunFolder.of(config).summary()["error"]
+    assert f"{where} at environment step 37" in RunFolder.of(config).summary()["error"]
 
 
 @pytest.mark.parametrize(
@@ -538,18 +605,43 @@ def test_an_observation_that_is_not_finite_fails_the_run_with_its_step(
         ({"labels": "rank", "top": 3, "bottom": 2}, r"must be at most domain.samples=4"),
         ({"warmup": 5}, r"domain.warmup must be more than .* = 5 steps"),
         ({"critic": CriticConfig(low=3, high=3)}, "domain.critic.low must be less than"),
+        (
+            {"task": "Hopper-v5", "critic": CriticConfig(head="two_hot")},
+            "domain.critic.high must be given .* Hopper-v5, whose rewards may leave 0 to 1",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_each_other_are_refused(
     change: dict[str, object], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        settings_of("walker-walk", **change).check()
+        dataclasses.replace(settings_of("walker-walk"), **change).check()  # type: ignore[arg-type]
+
+
+def test_a_reference_that_never_follows_is_refused(tiny: Tiny) -> None:
+    with pytest.raises(ConfigError, match=r"reference.update must be copy or average .* frozen"):
+        tiny("control", "reference.update=frozen")
+
+
+def test_evaluations_and_training_begin_no_episode_alike() -> None:
+    settings = ControlConfig()
+    streams = [(*Control.training_stream, seed, i) for seed in (0, 1) for i in (0, 1)]
+    streams.append((*Control.evaluation_stream, 0))
+    seeds = []
+    for stream in streams:
+        env = build(settings, stream)
+        for env.episode in range(3):
+            seeds.append(env.seed_of_episode())
+    assert len(set(seeds)) == len(seeds) == 15
 
 
 def test_without_a_renderer_a_video_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(video, "find_library", lambda name: None)
     monkeypatch.setenv("MUJOCO_GL", "disable")
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    with pytest.raises(ConfigError, match="needs a process that has not loaded MuJoCo yet"):
+        video.choose_renderer()
+    monkeypatch.delitem(sys.modules, "mujoco")
     with pytest.raises(ConfigError, match="on Debian `apt-get install libosmesa6`"):
         video.choose_renderer()
     monkeypatch.setattr(video, "find_library", lambda name: "lib" if name == "EGL" else None)

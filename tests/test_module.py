@@ -165,7 +165,7 @@ def test_a_compiled_step_computes_the_same(tiny: Tiny) -> None:
 def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     with pytest.raises(ConfigError, match="needs a C\\+\\+ compiler"):
-        TrainerConfig(compile=True).check()
+        TrainerConfig(compile=True).check_machine()
 
 
 @pytest.mark.parametrize("domain", ["bandit", "control"])

@@ -109,6 +109,7 @@ def test_multipliers_rise_where_their_constraint_is_broken_and_fall_where_there_
     roomy = duals(1.0)
     mpo(feedback(), duals=roomy, limits=Limits(0.1, 1e3, 1e3)).multiplier_duals.backward()
     assert (roomy.mean.grad > 0).all()
+    assert (roomy.covariance.grad > 0).all()
 
 
 @pytest.mark.parametrize("dimensions", [None, 2])

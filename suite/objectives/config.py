@@ -34,7 +34,7 @@ class PMPOConfig:
     covariance_weight: float = key(
         1.0,
         "factor on the part of a Gaussian's KL that its deviation costs; 1 is the paper's KL",
-        at_least=0,
+        at_least=1,
     )
 
     def check(self, feedback: str, gaussian: bool) -> None:
@@ -91,7 +91,11 @@ class DPOConfig:
 
 @dataclass
 class MPOConfig:
-    """MPO, arXiv 1806.06920 and 1812.02256, with the defaults of Acme's."""
+    """MPO, arXiv 1806.06920 and 1812.02256, with the defaults of Acme's.
+
+    Without Acme's penalty of actions beyond the bounds (a second temperature); the control domain
+    takes `domain.bound_penalty` from every objective's scores instead.
+    """
 
     name: Literal["mpo"] = key("mpo", "this objective")
     epsilon: float = key(0.1, "KL between the weighted samples and the reference, in nats", above=0)

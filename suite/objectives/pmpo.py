@@ -127,6 +127,7 @@ class BoundPMPO:
     settings: PMPOConfig
     alpha: float
     feedback: str
+    gaussian: bool
 
     def beta(self, shares: Shares) -> float:
         """Return β as given, or margin·(1−α)/Z0 (theory §2)."""
@@ -152,9 +153,14 @@ class BoundPMPO:
         beta, bound = self.beta(shares), smallest_beta(self.alpha, shares.reject)
         if self.feedback == "positive" or beta >= bound:
             return None
+        what = (
+            "only a Gaussian's loss may still be bounded (docs/theory.md, sections 5 and 11)"
+            if self.gaussian
+            else "the loss is unbounded and the policy may collapse"
+        )
         return (
-            f"objective.beta={beta:.3g} is below (1−α)/Z0 = {bound:.3g}: the loss is unbounded"
-            " and the policy may collapse; objective.beta=auto keeps it bounded"
+            f"objective.beta={beta:.3g} is below (1−α)/Z0 = {bound:.3g}: {what};"
+            " objective.beta=auto keeps it bounded"
         )
 
 
@@ -165,4 +171,5 @@ def floored(shares: Shares) -> Shares:
 
 def bind(settings: PMPOConfig, feedback: str, dimensions: int | None) -> BoundPMPO:
     """Bind the settings, with α as `feedback` implies unless given."""
-    return BoundPMPO(settings, settings.alpha_under(feedback), feedback)
+    gaussian = dimensions is not None
+    return BoundPMPO(settings, settings.alpha_under(feedback), feedback, gaussian)

@@ -11,6 +11,7 @@ class BanditConfig:
     """A continuous bandit: minimise a known function from ranked samples."""
 
     gaussian: ClassVar[bool] = True
+    reference_must_follow: ClassVar[bool] = False
     name: Literal["bandit"] = key("bandit", "this domain")
     function: Literal["sphere", "rosenbrock", "schwefel"] = key("sphere", "function to minimise")
     dimensions: int = key(10, "number of variables", at_least=2)

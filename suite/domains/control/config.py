@@ -35,6 +35,7 @@ class ControlConfig:
     """An actor and a critic that learn from the replay of an environment."""
 
     gaussian: ClassVar[bool] = True
+    reference_must_follow: ClassVar[bool] = True  # it samples the actions, and judges them
     name: Literal["control"] = key("control", "this domain")
     task: str = key(
         "cartpole-swingup",
@@ -95,6 +96,11 @@ class ControlConfig:
             raise ConfigError(
                 f"domain.top + domain.bottom must be at most domain.samples={self.samples},"
                 f" found {self.top} + {self.bottom}"
+            )
+        if self.critic.head == "two_hot" and self.gymnasium and self.critic.high is None:
+            raise ConfigError(
+                f"domain.critic.high must be given with domain.critic.head=two_hot and the"
+                f" Gymnasium task {self.task}, whose rewards may leave 0 to 1; or take head=mse"
             )
         low, high = self.support()
         if not low < high:

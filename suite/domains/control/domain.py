@@ -4,6 +4,7 @@ Shapes: N environments, B states, K actions per state, O observation, D action e
 """
 
 import copy
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,13 +14,15 @@ from torch import Tensor
 
 from suite.divergences import gaussian_kl
 from suite.domains.control.config import ControlConfig
-from suite.domains.control.environments import Environments
+from suite.domains.control.environments import Environments, UnusableObservation
 from suite.domains.control.networks import ActorCritic
 from suite.domains.control.nstep import NStepWindow, Transition
 from suite.domains.control.replay import Replay
 from suite.feedback import Feedback, Labels, Shares, label_by_rank, label_by_sign
 from suite.gaussian import Gaussian, compare
 from suite.keys import ConfigError
+
+logger = logging.getLogger(__name__)
 
 SHARE_WINDOW = 65_536  # actions over which the shares of the labels are averaged
 
@@ -157,8 +160,10 @@ class Control:
         return label_by_sign(score - score.mean(1, keepdim=True))
 
     def update_shares(self, labels: Labels) -> None:
-        """Average the label shares over a long window."""
-        rate = labels.accept.numel() / SHARE_WINDOW
+        """Average the label shares over a long window; those of ranks are known."""
+        if self.settings.labels == "rank":
+            return
+        rate = min(1.0, labels.accept.numel() / SHARE_WINDOW)
         shares = (share.mean().item() for share in labels)
         self.shares = Shares(
             *(old + rate * (new - old) for old, new in zip(self.shares, shares, strict=True))
@@ -195,8 +200,8 @@ class Control:
         """Return the mean return of the mean action over fixed episodes, and what it rests on.
 
         `kl` is KL(π₀ ‖ π) from the policy of the start, a mean over the states seen; `q` is what
-        the critic expects of the first states, `discounted_return` what followed. Raises
-        ConfigError where the critic's categorical head has no values for that.
+        the critic expects of the first states, `discounted_return` what followed. Before the
+        first step ConfigError is raised where the critic's categorical head cannot express that.
         """
         policy = self.acting_policy()
         rewards, seen = self.play(policy)
@@ -227,7 +232,10 @@ class Control:
             while not over:
                 observations.append(env.observation)
                 mean, _ = policy.actor(policy.normalized(env.observation))
-                outcome = env.step(mean.clamp(-1, 1))
+                try:
+                    outcome = env.step(mean.clamp(-1, 1))
+                except UnusableObservation as error:
+                    raise UnusableObservation(f"in an evaluation, {error}") from None
                 episode.append(outcome.reward.item())
                 over = bool(outcome.terminated | outcome.truncated)
             rewards.append(episode)
@@ -235,15 +243,19 @@ class Control:
         return rewards, seen
 
     def check_support(self, found: list[float]) -> None:
-        """Raise ConfigError where a categorical critic cannot express the values found."""
+        """Raise ConfigError, later warn, where a categorical critic cannot express the values."""
         low, high = self.settings.support()
         beyond = [value for value in found if not low <= value <= high]
-        if self.settings.critic.head == "two_hot" and beyond:
-            raise ConfigError(
-                f"a discounted return of {beyond[0]:g} lies outside the categorical critic's"
-                f" {low:g} to {high:g}: set domain.critic.low and domain.critic.high to enclose all"
-                " values, or domain.critic.head=mse"
-            )
+        if self.settings.critic.head != "two_hot" or not beyond:
+            return
+        message = (
+            f"a discounted return of {beyond[0]:g} lies outside the categorical critic's {low:g} to"
+            f" {high:g}: set domain.critic.low and domain.critic.high to enclose all values, or"
+            " domain.critic.head=mse"
+        )
+        if self.environments.steps == 0:
+            raise ConfigError(message)
+        logger.warning(message)
 
     def save(self, folder: Path) -> None:
         """Write the networks' weights; the run's config.yaml says what they are weights of."""

@@ -240,7 +240,7 @@ class Environments:
 
     def restart(self) -> None:
         """Begin with the first episode again; for a single environment."""
-        self.env.episode = -1
+        self.env.episode, self.steps = -1, 0
         self.now = self.env.reset()
         self.observation = self.read(self.now)
 

@@ -23,7 +23,6 @@ class Replay:
 
     def __init__(self, size: int, observation_size: int, action_size: int, seed: int) -> None:
         check_memory(size, observation_size, action_size)
-        self.size = size
         self.generator = torch.Generator().manual_seed(seed)
         self.buffer = ReplayBuffer(
             storage=LazyTensorStorage(size), sampler=RandomSampler(), generator=self.generator
@@ -66,11 +65,12 @@ class Replay:
 
 def check_memory(size: int, observation_size: int, action_size: int) -> None:
     """Raise ConfigError where a full replay would not fit into what memory there is."""
-    row = BYTES * (2 * observation_size + action_size + 2)
+    # Checkpoints are written from a second copy of what is in there.
+    row = 2 * BYTES * (2 * observation_size + action_size + 2)
     available = psutil.virtual_memory().available
     if size * row > available:
         raise ConfigError(
-            f"domain.replay_size={size:,} transitions of {row} bytes need {size * row / 2**30:.1f}"
-            f" GiB, and {available / 2**30:.1f} GiB are free: at most"
+            f"domain.replay_size={size:,} transitions need {size * row / 2**30:.1f} GiB"
+            f" with the copy for checkpoints, and {available / 2**30:.1f} GiB are free: at most"
             f" {available // row:,} fit"
         )

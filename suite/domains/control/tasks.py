@@ -4,7 +4,6 @@ import difflib
 import os
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
 
 from suite.keys import ConfigError
 
@@ -17,6 +16,8 @@ EXTRA = "pip install 'pmpo-suite[control]'"
 @cache
 def check_task(task: str, gymnasium: bool) -> None:
     """Raise ConfigError unless the task exists, naming near ones, and has continuous actions."""
+    for package in ("torchrl", "psutil"):
+        require(package)
     if gymnasium:
         check_gymnasium(task)
     else:
@@ -49,22 +50,17 @@ def check_gymnasium(task: str) -> None:
             f"domain.task={task} is no environment of Gymnasium;"
             f" near ones: {', '.join(near) or 'none'}"
         )
-    space = made_by_gymnasium(task).action_space
+    try:
+        env = gym.make(task)
+    except gym.error.DependencyNotInstalled as error:
+        raise ConfigError(f"domain.task={task} cannot be made: {error}") from None
+    space = env.action_space
+    env.close()
     if not isinstance(space, gym.spaces.Box):
         raise ConfigError(
             f"domain.task={task} has actions {space}; the control domain supports continuous ones"
             " only, a bounded Box"
         )
-
-
-def made_by_gymnasium(task: str, **options: Any) -> Any:
-    """Make an environment; raises ConfigError naming what is not installed."""
-    import gymnasium as gym
-
-    try:
-        return gym.make(task, **options)
-    except gym.error.DependencyNotInstalled as error:
-        raise ConfigError(f"domain.task={task} cannot be made: {error}") from None
 
 
 def require(package: str) -> None:

@@ -1,6 +1,7 @@
 """A look at a policy: one episode as an MP4, rendered without a screen."""
 
 import os
+import sys
 from ctypes.util import find_library
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,11 @@ def choose_renderer() -> None:
     """Tell MuJoCo how to render, before it is imported; raises ConfigError where it cannot."""
     if os.environ.get("MUJOCO_GL") in BACKENDS:
         return
+    if "mujoco" in sys.modules:
+        raise ConfigError(
+            "a video needs a process that has not loaded MuJoCo yet, which was done without"
+            " rendering: `suite evaluate RUN --video` is one, or set MUJOCO_GL=osmesa at the start"
+        )
     # OSMesa first: it renders on the CPU and works without a driver.
     for name in ("osmesa", "egl"):
         if find_library(BACKENDS[name][0]) is not None:
@@ -38,8 +44,9 @@ def film(domain: "Control", path: Path) -> float:
     from suite.domains.control.environments import Environments
 
     settings, policy = domain.settings, domain.acting_policy()
+    picture = picture_of_gymnasium if settings.gymnasium else picture_of_control_suite
     env = Environments(settings, domain.evaluation_stream, 1, rendered=True)
-    seconds = seconds_per_action(env.env, settings.action_repeat)
+    seconds = seconds_per_step(env.env, settings.gymnasium) * settings.action_repeat
     stride = max(1, round(1 / (seconds * FRAMES_PER_SECOND)))
     total, actions, over = 0.0, 0, False
     fresh = path.with_name(f".{path.name}.partial.mp4")
@@ -53,18 +60,22 @@ def film(domain: "Control", path: Path) -> float:
             total += outcome.reward.item()
             over, actions = bool(outcome.terminated | outcome.truncated), actions + 1
     os.replace(fresh, path)
+    env.close()
     return total
 
 
-def picture(env: Any) -> Any:
+def picture_of_control_suite(env: Any) -> Any:
     """Return what the environment looks like now, [height, width, 3]."""
-    if hasattr(env._env, "physics"):
-        return env._env.physics.render(HEIGHT, WIDTH, camera_id=0)
+    return env._env.physics.render(HEIGHT, WIDTH, camera_id=0)
+
+
+def picture_of_gymnasium(env: Any) -> Any:
+    """Return what the environment looks like now, [height, width, 3]."""
     return env._env.render()
 
 
-def seconds_per_action(env: Any, repeat: int) -> float:
-    """Return how much time passes during an action."""
-    if hasattr(env._env, "physics"):
-        return float(env._env.control_timestep()) * repeat
-    return repeat / float(env._env.metadata.get("render_fps", 30))
+def seconds_per_step(env: Any, gymnasium: bool) -> float:
+    """Return how much time passes during an environment step."""
+    if gymnasium:
+        return 1 / float(env._env.metadata.get("render_fps", 30))
+    return float(env._env.control_timestep())

@@ -34,6 +34,7 @@ class LMConfig:
     """Prompts, completions sampled from the reference, and a judge."""
 
     gaussian: ClassVar[bool] = False
+    reference_must_follow: ClassVar[bool] = False
     name: Literal["lm"] = key("lm", "this domain")
     task: Literal["arithmetic"] = key("arithmetic", "language task")
     digits: int = key(2, "largest number of digits of an operand", at_least=1, at_most=9)
