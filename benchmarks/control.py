@@ -22,7 +22,7 @@ from suite.domains.control.networks import ActorCritic
 
 CONFIG = "configs/control/cartpole-swingup.yaml"
 SIZES = (5, 1)  # observation and action entries of the task
-UPDATES = 400
+UPDATES = 500
 ONLY_UPDATES = ["domain.updates_per_env_step=1000"]
 
 
@@ -119,7 +119,8 @@ def torchrl_sac() -> Callable[[], None]:
             return value
 
     critic = ValueOperator(Q(), in_keys=["observation", "action"])
-    loss_of = SACLoss(actor, critic, action_spec=Bounded(-1, 1, (actions,)))
+    bounds = Bounded(-1, 1, (actions,))
+    loss_of = SACLoss(actor, critic, action_spec=bounds, num_qvalue_nets=1)  # ours has one too
     loss_of.make_value_estimator(gamma=0.99)
     follow = SoftUpdate(loss_of, tau=0.005)
     optimizer = torch.optim.AdamW(loss_of.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
@@ -162,7 +163,7 @@ def updates() -> dict[str, Comparison]:
 
 
 def environment_rates() -> dict[tuple[str, int], float]:
-    """Return environment steps per second with random actions, by task and environments."""
+    """Return environment steps per second with actions of zero, by task and environments."""
     return {
         (task, count): rate(task, count)
         for task in ("cartpole-swingup", "walker-walk")

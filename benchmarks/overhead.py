@@ -28,9 +28,10 @@ ROUNDS = 5
 
 
 class Stopwatch(L.Callback):
-    """Note when each step ends."""
+    """Note when each step ends, or each call that takes several."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int = 1) -> None:
+        self.steps = steps
         self.times: list[float] = []
 
     def on_train_batch_end(self, *_: Any) -> None:
@@ -39,7 +40,8 @@ class Stopwatch(L.Callback):
 
     def seconds_per_step(self) -> float:
         """Return the mean, without the first steps."""
-        return (self.times[-1] - self.times[WARM]) / (len(self.times) - 1 - WARM)
+        warm = math.ceil(WARM / self.steps)
+        return (self.times[-1] - self.times[warm]) / (len(self.times) - 1 - warm) / self.steps
 
 
 def suite_steps(
@@ -52,9 +54,9 @@ def suite_steps(
         overrides = [f"trainer.steps={steps}", "trainer.eval_every=100000", "feedback=mixed", *more]
         where = [f"results_dir={folder}", f"sweep={label}{next(count)}"]
         config = load(Path(path), [*overrides, *where])
-        stopwatch = Stopwatch()
+        stopwatch = Stopwatch(config.trainer.steps_per_call)
         train(config, callbacks=[stopwatch])
-        return stopwatch.seconds_per_step() / config.trainer.steps_per_call
+        return stopwatch.seconds_per_step()
 
     return measure
 

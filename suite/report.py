@@ -23,6 +23,7 @@ from suite.comparison import (
     scores_csv,
 )
 from suite.files import read_json, write_bytes, write_text
+from suite.keys import ConfigError
 from suite.stats import Estimate
 from suite.sweep import ReportSettings, Sweep
 
@@ -33,6 +34,7 @@ def write_report(sweep: Sweep, command: str) -> Path:
     sweep.folder.mkdir(parents=True, exist_ok=True)
     write_text(sweep.folder / "scores.csv", scores_csv(records))
     finished = [r for r in compared(sweep, records) if r.state == "finished"]
+    check_x_axis(sweep.report.x_axis, finished)
     curves = beta_curves(grid_records(sweep, records), sweep.report.stable_above)
     drawn = draw(finished, curves, sweep)
     content = {
@@ -64,6 +66,17 @@ def write_report(sweep: Sweep, command: str) -> Path:
         page = templates.get_template(f"report.{suffix}.j2").render(content)
         write_text(sweep.folder / f"report.{suffix}", page)
     return sweep.folder / "report.html"
+
+
+def check_x_axis(name: str, finished: Sequence[Record]) -> None:
+    """Raise ConfigError unless finished runs have what learning curves are to run over."""
+    keys = {key for record in finished for row in record.metrics for key in row}
+    known = sorted(key.removeprefix("eval/") for key in keys if not key.startswith("train/"))
+    if finished and name not in known:
+        raise ConfigError(
+            f"report.x_axis must be a number that evaluations hold, one of {', '.join(known)};"
+            f" found {name!r}"
+        )
 
 
 def grid_records(sweep: Sweep, records: Sequence[Record]) -> list[Record]:

@@ -10,6 +10,7 @@ import pytest
 
 from suite.beta_map import beta_curves
 from suite.comparison import COLUMNS, collect, curve
+from suite.keys import ConfigError
 from suite.report import write_report
 from suite.results import RunFolder
 from suite.sweep import Sweep, load_sweep
@@ -146,6 +147,12 @@ def test_curves_run_over_environment_steps_where_the_sweep_says_so(made: Made) -
     assert steps.tolist() == [20.0]
     assert (values == 7).all()
     assert "score over env steps" in write_report(sweep, "x").read_text()
+
+
+def test_an_axis_that_no_evaluation_holds_is_refused_with_those_that_are_held(made: Made) -> None:
+    sweep = made(MODES, lambda c: 4.0, "{x_axis: env_stpes}")
+    with pytest.raises(ConfigError, match=r"one of kl, score, step; found 'env_stpes'"):
+        write_report(sweep, "x")
 
 
 def test_a_sweep_may_say_which_score_tells_learning_from_collapse(made: Made) -> None:
