@@ -18,6 +18,8 @@ def silence_libraries() -> None:
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     transformers_logging.disable_progress_bar()
-    # Known and harmless: a private call inside Lightning, and the reference being in eval mode.
+    # Known and harmless: a private call inside Lightning, the reference being in eval mode, and
+    # that SLURM is installed where a run is not one of its jobs.
+    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")

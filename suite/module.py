@@ -75,7 +75,9 @@ class PreferenceModule(L.LightningModule):
         optimizer.zero_grad()
         for _ in range(count):
             with torch.autocast(self.device.type, enabled=False):  # whatever the precision of steps
-                batch = self.transfer_batch_to_device(next(batches), self.device, 0)
+                batch = next(batches)
+                if self.device.type != "cpu":
+                    batch = self.transfer_batch_to_device(batch, self.device, 0)
             loss, terms = self.terms(batch)
             self.manual_backward(loss / count if count > 1 else loss)
             taken.append(terms)
