@@ -7,10 +7,10 @@ SUITE := $(VENV)/bin/suite
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep train status report test unit check format bench clean
+.PHONY: help setup sweep train status report test test-slurm unit check format bench clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 	@echo
 	@echo "make sweep DOMAIN=lm            the main job: three kinds of feedback, three seeds each"
 	@echo "make sweep DOMAIN=control       a pole swung up, learned from each kind of feedback"
@@ -40,6 +40,10 @@ report: $(READY) ## write a sweep's report from what is there (DOMAIN=lm)
 
 test: $(READY) ## run all tests
 	@$(VENV)/bin/python -m pytest
+
+test-slurm: $(READY) ## run the tests that need SLURM, on one that is started for them (Debian, as root)
+	@slurm/local_cluster.sh start >/dev/null && slurm/local_cluster.sh stop
+	@$(VENV)/bin/python -m pytest tests/test_slurm.py
 
 unit: $(READY) ## run the tests that start no processes of their own
 	@$(VENV)/bin/python -m pytest -m 'not slow'
