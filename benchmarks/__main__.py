@@ -2,9 +2,11 @@
 
 import os
 import platform
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from benchmarks import commands, control, overhead, sampling
+from benchmarks.timing import Comparison
 from suite.files import write_text
 from suite.logs import set_up_logging, silence_libraries
 from suite.results import environment
@@ -16,64 +18,63 @@ def main() -> None:
     """Measure, print and write the tables."""
     set_up_logging()
     silence_libraries()
+    page = "\n".join(lines()) + "\n"
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    write_text(PAGE, page)
+    print(page)
+
+
+def lines() -> Iterator[str]:
+    """Measure, and yield the page's lines."""
     facts = environment()
-    lines = [
+    yield from (
         "# Benchmarks",
         "",
         f"`make bench` at commit {facts['git']}, {os.cpu_count()} shared cores"
         f" ({platform.machine()}), torch {facts['packages']['torch']}, one thread.",
-        "Both sides alternate in one process; medians over rounds, the ratio with its range.",
-        "",
-        "## Seconds per training step, against bare torch doing only the same mathematics",
-        "",
-        "| domain | suite | bare torch | ratio | range |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for name, found in overhead.measure().items():
-        lines.append(
-            f"| {name} | {found.ours * 1e3:.2f} ms | {found.theirs * 1e3:.2f} ms"
-            f" | {found.ratio:.3f} | {found.lowest:.3f} to {found.highest:.3f} |"
-        )
-    lines += [
-        "",
-        "## Milliseconds per update of the control domain, batches of 128",
-        "",
-        "| against | suite | the other | ratio | range |",
-        "|---|---:|---:|---:|---:|",
-        *(
-            f"| {name} | {found.ours * 1e3:.2f} | {found.theirs * 1e3:.2f}"
-            f" | {found.ratio:.3f} | {found.lowest:.3f} to {found.highest:.3f} |"
-            for name, found in control.updates().items()
-        ),
-        "",
-        "## Environment steps per second, one process each where there are two",
-        "",
+        "Both sides alternate in one process; medians, the ratio with its quartiles.",
+    )
+    title = "Milliseconds per training step, against bare torch doing only the same mathematics"
+    yield from comparisons(title, "domain", overhead.measure())
+    title = "Milliseconds per update of the control domain, batches of 128"
+    yield from comparisons(title, "comparison", control.updates())
+    rates = control.environment_rates().items()
+    yield from table(
+        "Environment steps per second, one process each where there are two",
         "| task | environments | steps/s |",
-        "|---|---:|---:|",
-        *(
-            f"| {task} | {count} | {steps:,.0f} |"
-            for (task, count), steps in control.environment_rates().items()
-        ),
-    ]
+        (f"| {task} | {count} | {steps:,.0f} |" for (task, count), steps in rates),
+    )
     found = sampling.measure()
-    lines += [
-        "",
-        "## Sampling, 64 prompts × 4 samples, against transformers' plain `generate`",
-        "",
-        "| suite | generate | ratio | range |",
-        "|---:|---:|---:|---:|",
-        f"| {found.ours:,.0f} tokens/s | {found.theirs:,.0f} tokens/s"
-        f" | {found.ratio:.2f} | {found.lowest:.2f} to {found.highest:.2f} |",
-        "",
-        "## Commands",
-        "",
+    yield from table(
+        "Sampling, 64 prompts × 4 samples, against transformers' plain `generate`",
+        "| suite | generate | ratio | quartiles |",
+        [
+            f"| {found.ours:,.0f} tokens/s | {found.theirs:,.0f} tokens/s"
+            f" | {found.ratio:.2f} | {found.lower:.2f} to {found.upper:.2f} |"
+        ],
+    )
+    times = commands.measure().items()
+    yield from table(
+        "Commands",
         "| command | seconds |",
-        "|---|---:|",
-        *(f"| {name} | {seconds:.2f} |" for name, seconds in commands.measure().items()),
-    ]
-    PAGE.parent.mkdir(parents=True, exist_ok=True)
-    write_text(PAGE, "\n".join(lines) + "\n")
-    print("\n".join(lines))
+        (f"| {name} | {seconds:.2f} |" for name, seconds in times),
+    )
+
+
+def comparisons(title: str, what: str, found: dict[str, Comparison]) -> Iterator[str]:
+    """Yield a table of comparisons in seconds, shown in milliseconds."""
+    rows = (
+        f"| {name} | {times.ours * 1e3:.2f} ms | {times.theirs * 1e3:.2f} ms"
+        f" | {times.ratio:.3f} | {times.lower:.3f} to {times.upper:.3f} |"
+        for name, times in found.items()
+    )
+    return table(title, f"| {what} | suite | the other | ratio | quartiles |", rows)
+
+
+def table(title: str, head: str, rows: Iterable[str]) -> Iterator[str]:
+    """Yield a titled table's lines; numbers stand on the right of their columns."""
+    rule = "|".join(["", "---", *["---:"] * (head.count("|") - 2), ""])
+    return iter(["", f"## {title}", "", head, rule, *rows])
 
 
 if __name__ == "__main__":

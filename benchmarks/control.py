@@ -8,13 +8,14 @@ import copy
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.overhead import ROUNDS, bare_steps, suite_steps
-from benchmarks.timing import Comparison, compare
+from benchmarks.overhead import against
+from benchmarks.timing import Comparison
 from suite.config import load
 from suite.domains.control.config import ControlConfig
 from suite.domains.control.environments import Environments
@@ -22,7 +23,6 @@ from suite.domains.control.networks import ActorCritic
 
 CONFIG = "configs/control/cartpole-swingup.yaml"
 SIZES = (5, 1)  # observation and action entries of the task
-UPDATES = 500
 ONLY_UPDATES = ["domain.updates_per_env_step=1000"]
 
 
@@ -62,9 +62,9 @@ def bare_torch() -> Callable[[], None]:
             mean, std = target.actor(after)
             actions = mean[:, None] + std[:, None] * torch.randn(size, samples, SIZES[1])
             q = target.value(after, actions)
-            baseline = q.mean(1, keepdim=True)
-            accept = (q >= baseline).float()
-            goal = reward + discount * baseline[:, 0]
+            score = q - 0.1 * (actions - actions.clamp(-1, 1)).square().sum(-1)
+            accept = (score >= score.mean(1, keepdim=True)).float()
+            goal = reward + discount * q.mean(1)
         mu, sigma = actor(after)
         z = (actions - mu[:, None]) / sigma[:, None]
         logp = -0.5 * z.square().sum(-1) - sigma.log().sum(-1, keepdim=True)
@@ -146,19 +146,15 @@ def torchrl_sac() -> Callable[[], None]:
 
 
 def updates() -> dict[str, Comparison]:
-    """Return seconds per update: the suite against bare torch, torchrl's SAC, and compiled."""
+    """Return seconds per update of the suite, plain and compiled, and of the others."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        ours = suite_steps(CONFIG, UPDATES, folder, ONLY_UPDATES)
-        bare, sac = bare_torch(), torchrl_sac()
-        compiled = suite_steps(
-            CONFIG, UPDATES, folder, [*ONLY_UPDATES, "trainer.compile=true"], label="compiled"
-        )
+        turns = partial(against, path=CONFIG, folder=Path(name), turn=50, turns=60)
+        compiled = [*ONLY_UPDATES, "trainer.compile=true"]
         return {
-            "bare torch": compare(ours, lambda: bare_steps(bare, UPDATES), ROUNDS),
-            "torchrl's SAC": compare(ours, lambda: bare_steps(sac, UPDATES), ROUNDS),
-            "ourselves, compiled": compare(ours, compiled, ROUNDS),
+            "suite against bare torch": turns(bare_torch(), more=ONLY_UPDATES),
+            "suite, compiled, against bare torch": turns(bare_torch(), more=compiled),
+            "suite against torchrl's SAC": turns(torchrl_sac(), more=ONLY_UPDATES),
         }
 
 

@@ -2,7 +2,8 @@
 
 The suite's side is `suite.train.train` as users run it, with metrics, progress and checkpoints on
 their schedules; evaluations before the first and after the last step are not counted. The bare
-side draws the same batches and takes the same steps with nothing around them.
+side draws the same batches and takes the same steps with nothing around them. Within one run the
+two take turns, a fraction of a second each, so that what else the machine does meets both.
 """
 
 import copy
@@ -16,58 +17,60 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 
-from benchmarks.timing import Comparison, compare
+from benchmarks.timing import Comparison, summarize, timed
 from suite.config import Config, load
 from suite.domains.bandit.functions import FUNCTIONS
 from suite.domains.lm.domain import LanguageModel
 from suite.domains.lm.sampling import positions
 from suite.train import train
 
-WARM = 10  # steps that are not counted
-ROUNDS = 5
 
+class TakeTurns(L.Callback):
+    """After every few calls of the suite, take as many bare steps, and note both times.
 
-class Stopwatch(L.Callback):
-    """Note when each step ends, or each call that takes several."""
+    `pairs` holds seconds per step of the suite and of the other, without the first turn.
+    """
 
-    def __init__(self, steps: int = 1) -> None:
-        self.steps = steps
-        self.times: list[float] = []
+    def __init__(self, step: Callable[[], object], calls: int, steps: int) -> None:
+        self.step, self.calls, self.steps = step, calls, steps
+        self.seen = 0
+        self.began: float | None = None
+        self.pairs: list[tuple[float, float]] = []
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Note the time."""
-        self.times.append(time.perf_counter())
+        """Let the other side work, where it is its turn."""
+        self.seen += 1
+        if self.seen % self.calls:
+            return
+        ours = None if self.began is None else time.perf_counter() - self.began
+        theirs = timed(self.take_steps)
+        if ours is not None:
+            self.pairs.append((ours / self.steps, theirs / self.steps))
+        self.began = time.perf_counter()
 
-    def seconds_per_step(self) -> float:
-        """Return the mean, without the first steps."""
-        warm = math.ceil(WARM / self.steps)
-        return (self.times[-1] - self.times[warm]) / (len(self.times) - 1 - warm) / self.steps
-
-
-def suite_steps(
-    path: str, steps: int, folder: Path, more: Sequence[str] = (), label: str = "round"
-) -> Callable[[], float]:
-    """Return a measurement of the suite's seconds per step."""
-    count = iter(range(1000))
-
-    def measure() -> float:
-        overrides = [f"trainer.steps={steps}", "trainer.eval_every=100000", "feedback=mixed", *more]
-        where = [f"results_dir={folder}", f"sweep={label}{next(count)}"]
-        config = load(Path(path), [*overrides, *where])
-        stopwatch = Stopwatch(config.trainer.steps_per_call)
-        train(config, callbacks=[stopwatch])
-        return stopwatch.seconds_per_step()
-
-    return measure
+    def take_steps(self) -> None:
+        """Take the other side's steps of one turn."""
+        for _ in range(self.steps):
+            self.step()
 
 
-def bare_steps(step: Callable[[], object], steps: int) -> float:
-    """Return the seconds per step of a bare loop."""
-    stopwatch = Stopwatch()
-    for _ in range(steps):
-        step()
-        stopwatch.on_train_batch_end()
-    return stopwatch.seconds_per_step()
+def against(
+    step: Callable[[], object],
+    path: str,
+    folder: Path,
+    *,
+    turn: int,
+    turns: int,
+    more: Sequence[str] = (),
+) -> Comparison:
+    """Compare the suite's seconds per step with those of `step`, in turns of so many steps."""
+    plan = [f"trainer.steps={turn * (turns + 1)}", "trainer.eval_every=100000", "feedback=mixed"]
+    where = [f"results_dir={folder}", "sweep=benchmark"]
+    config = load(Path(path), [*plan, *where, *more])
+    calls = turn // config.trainer.steps_per_call
+    watch = TakeTurns(step, calls, turn)
+    train(config, callbacks=[watch])
+    return summarize(watch.pairs)
 
 
 def bare_bandit(config: Config) -> Callable[[], None]:
@@ -144,15 +147,13 @@ def bare_lm(config: Config, folder: Path) -> Callable[[], None]:
 
 
 def measure() -> dict[str, Comparison]:
-    """Return seconds per step of the suite and of bare torch, for both domains."""
+    """Return seconds per step of the suite and of bare torch, for two domains."""
     torch.set_num_threads(1)
+    lm, bandit = "configs/lm/arithmetic.yaml", "configs/bandit/sphere.yaml"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        lm, bandit = "configs/lm/arithmetic.yaml", "configs/bandit/sphere.yaml"
-        step = bare_lm(load(Path(lm)), folder)
-        of_lm = compare(suite_steps(lm, 60, folder), lambda: bare_steps(step, 60), ROUNDS)
-        step = bare_bandit(load(Path(bandit)))
-        of_bandit = compare(
-            suite_steps(bandit, 1000, folder), lambda: bare_steps(step, 1000), ROUNDS
-        )
+        bare = bare_lm(load(Path(lm)), folder)
+        of_lm = against(bare, lm, folder, turn=2, turns=50)
+        bare = bare_bandit(load(Path(bandit)))
+        of_bandit = against(bare, bandit, folder, turn=100, turns=50)
     return {"language model": of_lm, "bandit": of_bandit}

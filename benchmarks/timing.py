@@ -2,35 +2,33 @@
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 Seconds = Callable[[], float]
 
 
 class Comparison(NamedTuple):
-    """Medians over rounds of ours, theirs, and the ratio within a round, with its range."""
+    """Medians of ours, of theirs and of the ratio within a pair, with its quartiles."""
 
     ours: float
     theirs: float
     ratio: float
-    lowest: float
-    highest: float
+    lower: float
+    upper: float
 
 
 def compare(ours: Seconds, theirs: Seconds, rounds: int) -> Comparison:
     """Let both measure themselves in turn, after one uncounted round each."""
     ours(), theirs()
-    pairs = [(ours(), theirs()) for _ in range(rounds)]
-    ratios = sorted(a / b for a, b in pairs)
+    return summarize([(ours(), theirs()) for _ in range(rounds)])
+
+
+def summarize(pairs: Sequence[tuple[float, float]]) -> Comparison:
+    """Return the medians and quartiles of measurements of ours and theirs."""
     first, second = zip(*pairs, strict=True)
-    return Comparison(
-        statistics.median(first),
-        statistics.median(second),
-        statistics.median(ratios),
-        ratios[0],
-        ratios[-1],
-    )
+    lower, ratio, upper = statistics.quantiles([a / b for a, b in pairs], n=4)
+    return Comparison(statistics.median(first), statistics.median(second), ratio, lower, upper)
 
 
 def timed(act: Callable[[], object]) -> float:

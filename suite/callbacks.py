@@ -15,6 +15,7 @@ from typing_extensions import override
 
 from suite.config import TrainerConfig
 from suite.domains.base import Domain
+from suite.module import PreferenceModule
 from suite.results import RunFolder
 from suite.signals import STOP_SIGNALS
 
@@ -33,11 +34,12 @@ class AfterStep(L.Callback, ABC):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        self.after_step(trainer, outputs)
+        assert isinstance(pl_module, PreferenceModule)
+        self.after_step(trainer, pl_module.step, outputs)
 
     @abstractmethod
-    def after_step(self, trainer: L.Trainer, outputs: Any) -> None:
-        """Act after optimiser step `trainer.global_step`."""
+    def after_step(self, trainer: L.Trainer, step: int, outputs: Any) -> None:
+        """Act after optimiser step `step`, counted from 1."""
 
 
 class Record(AfterStep):
@@ -53,12 +55,13 @@ class Record(AfterStep):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if trainer.global_step == 0:
+        assert isinstance(pl_module, PreferenceModule)
+        if pl_module.step == 0:
             self.evaluate(0)
 
     @override
-    def after_step(self, trainer: L.Trainer, outputs: dict[str, Tensor]) -> None:
-        step, last = trainer.global_step, trainer.global_step == self.settings.steps
+    def after_step(self, trainer: L.Trainer, step: int, outputs: dict[str, Tensor]) -> None:
+        last = step == self.settings.steps
         if step % self.settings.log_every == 0 or last:
             row = {f"train/{name}": value.item() for name, value in outputs.items()}
             row["train/loss"] = row.pop("train/total")
@@ -96,8 +99,7 @@ class Checkpoint(AfterStep):
         self.stopped_by = number
 
     @override
-    def after_step(self, trainer: L.Trainer, outputs: Any) -> None:
-        step = trainer.global_step
+    def after_step(self, trainer: L.Trainer, step: int, outputs: Any) -> None:
         due = step % self.settings.checkpoint_every == 0 or step == self.settings.steps
         if due or self.stopped_by is not None:
             trainer.save_checkpoint(self.path)
@@ -134,17 +136,18 @@ class ShowProgress(AfterStep):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.first, self.first_time = trainer.global_step, time.monotonic()
+        assert isinstance(pl_module, PreferenceModule)
+        self.first, self.first_time = pl_module.step, time.monotonic()
         self.first_env_step = self.domain.diagnostics().get("env_steps")
         self.shown = self.bar.add_task(
             self.run.path.name, total=self.settings.steps, completed=self.first, shown=""
         )
         self.bar.start()
-        self.tell("training", trainer.global_step, rate=None)
+        self.tell("training", self.first, rate=None)
 
     @override
-    def after_step(self, trainer: L.Trainer, outputs: Any) -> None:
-        now, step = time.monotonic(), trainer.global_step
+    def after_step(self, trainer: L.Trainer, step: int, outputs: Any) -> None:
+        now = time.monotonic()
         if now - self.told > 0.5 or step == self.settings.steps or trainer.should_stop:
             seconds = max(now - self.first_time, 1e-9)
             rate = (step - self.first) / seconds

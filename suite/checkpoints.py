@@ -60,7 +60,7 @@ def step_of(path: Path) -> int | None:
             if archive.testzip() is not None:
                 return None
         content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-        return int(content["global_step"])
+        return int(content["step"])
     except Exception:  # whatever a damaged file raises, the answer is the same
         return None
 

@@ -6,10 +6,8 @@ from typing import Any
 
 import lightning.pytorch as L
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim import AdamW
 from typing_extensions import override
 
 from suite.checkpoints import random_state, restore_random_state
@@ -18,7 +16,7 @@ from suite.domains.base import Domain
 from suite.objectives import Objective
 from suite.reference import follow
 
-ENDLESS = 2**31  # the trainer's max_steps ends a run, not its data
+ENDLESS = 2**31  # the trainer's limit on calls ends a run, not its data
 
 
 class NonFiniteLoss(Exception):
@@ -28,7 +26,8 @@ class NonFiniteLoss(Exception):
 class PreferenceModule(L.LightningModule):
     """Take gradient steps on an objective over a domain's batches; knows neither's inside.
 
-    Optimisation is manual in Lightning's sense, so that one call may take several steps.
+    Optimisation is manual in Lightning's sense, so that one call may take several steps. They are
+    counted here: Lightning would count them too, at a tenth of a millisecond each.
     """
 
     def __init__(
@@ -48,6 +47,7 @@ class PreferenceModule(L.LightningModule):
         self.trainer_settings = trainer
         self.policy = domain.policy
         self.reference = domain.reference
+        self.step = 0  # optimiser steps so far
         self.terms = torch.compile(self.plain_terms) if trainer.compile else self.plain_terms
 
     @override
@@ -56,7 +56,7 @@ class PreferenceModule(L.LightningModule):
 
         `batch` yields the batches one by one, so that each is drawn after the step before it.
         """
-        first, plan = self.global_step + 1, self.trainer_settings
+        first, plan = self.step + 1, self.trainer_settings
         taken = [terms for _ in range(plan.steps_per_call) for terms in self.take_step(batch)]
         # Looked at once per call: on a GPU every look waits for all that was started.
         if not torch.stack([terms["total"] for terms in taken]).isfinite().all():
@@ -68,9 +68,11 @@ class PreferenceModule(L.LightningModule):
 
     def take_step(self, batches: Iterator[Any]) -> list[dict[str, Tensor]]:
         """Take one optimiser step on the mean loss over `accumulate` batches; return the terms."""
-        optimizer, schedule = self.optimizers(), self.lr_schedulers()
-        assert isinstance(optimizer, LightningOptimizer)
-        assert isinstance(schedule, LambdaLR)
+        optimizer, plan = self.optimizers(use_pl_optimizer=False), self.optimizer_settings
+        assert isinstance(optimizer, AdamW)
+        factor = learning_rate_factor(plan, self.step, self.trainer_settings.steps)
+        for group in optimizer.param_groups:
+            group["lr"] = factor * group["initial_lr"]
         count, taken = self.trainer_settings.accumulate, []
         optimizer.zero_grad()
         for _ in range(count):
@@ -79,13 +81,16 @@ class PreferenceModule(L.LightningModule):
                 if self.device.type != "cpu":
                     batch = self.transfer_batch_to_device(batch, self.device, 0)
             loss, terms = self.terms(batch)
-            self.manual_backward(loss / count if count > 1 else loss)
+            loss = loss / count if count > 1 else loss
+            # As Lightning's manual_backward, without its calls of every callback.
+            self.trainer.strategy.pre_backward(loss)
+            torch.autograd.backward(loss)
             taken.append(terms)
-        if self.optimizer_settings.clip_norm is not None:
-            self.clip_gradients(optimizer.optimizer, self.optimizer_settings.clip_norm, "norm")
+        if plan.clip_norm is not None:
+            self.clip_gradients(optimizer, plan.clip_norm, "norm")
         optimizer.step()
-        schedule.step()
-        follow(self.policy, self.reference, self.reference_settings, self.global_step)
+        self.step += 1
+        follow(self.policy, self.reference, self.reference_settings, self.step)
         return taken
 
     def plain_terms(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -102,34 +107,32 @@ class PreferenceModule(L.LightningModule):
         return loss, logged
 
     @override
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Build AdamW over everything that needs a gradient, and its schedule."""
-        plan, steps = self.optimizer_settings, self.trainer_settings.steps
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.policy.parameters() if p.requires_grad]}
-        ]
+    def configure_optimizers(self) -> AdamW:
+        """Build AdamW over everything that needs a gradient."""
+        plan = self.optimizer_settings
+        parameters = [p for p in self.policy.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [{"params": parameters, "initial_lr": plan.lr}]
         if isinstance(self.objective, nn.Module):
-            duals = {"params": list(self.objective.parameters()), "lr": self.objective.dual_lr}
-            groups.append(duals | {"weight_decay": 0.0})
-        optimizer = torch.optim.AdamW(
+            duals = {"params": list(self.objective.parameters()), "weight_decay": 0.0}
+            groups.append(duals | {"initial_lr": self.objective.dual_lr})
+        return AdamW(
             groups,
-            lr=plan.lr,
             betas=(0.9, plan.beta2),
             weight_decay=plan.weight_decay,
             fused=self.trainer.precision == "32-true",  # Lightning clips no fused one under AMP
         )
-        schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(plan, step, steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule}}
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the networks and the optimiser do not hold."""
+        checkpoint["step"] = self.step
         checkpoint["domain"] = self.domain.state_dict()
         checkpoint["random"] = random_state()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue where the checkpoint was."""
+        self.step = checkpoint["step"]
         self.domain.load_state_dict(checkpoint["domain"])
         restore_random_state(checkpoint["random"])
 

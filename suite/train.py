@@ -52,6 +52,7 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
 def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict[str, Any]:
     """Build the parts, train, and write what came out."""
     torch.set_num_threads(config.trainer.threads)
+    torch.set_flush_denormal(True)  # what Adam's moments of idle units decay to; slow on CPUs
     L.seed_everything(config.seed, verbose=False)
     progress = ShowProgress(run, config.trainer)
 
@@ -71,7 +72,8 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
 
     saving = Checkpoint(run, config.trainer)
     trainer = L.Trainer(
-        max_steps=config.trainer.steps,
+        max_epochs=1,
+        limit_train_batches=config.trainer.steps // config.trainer.steps_per_call,
         accelerator=config.trainer.accelerator,
         devices=1,
         precision=config.trainer.precision,
@@ -93,9 +95,9 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
     except BaseException:
         tracker.finish(failed=True)
         raise
-    if saving.stopped_by is not None and trainer.global_step < config.trainer.steps:
+    if saving.stopped_by is not None and module.step < config.trainer.steps:
         tracker.interrupt()
-        return {"status": "interrupted", "step": trainer.global_step}
+        return {"status": "interrupted", "step": module.step}
     (run.path / "policy").mkdir(exist_ok=True)
     domain.save(run.path / "policy")
     tracker.finish(failed=False)

@@ -1,26 +1,40 @@
 """Every comparison of the benchmarks runs: what it measures is not looked at here."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks import control
-from benchmarks.overhead import WARM, Stopwatch, bare_steps, suite_steps
+from benchmarks.overhead import TakeTurns, against
+from benchmarks.timing import summarize
 
 
-def test_a_stopwatch_counts_steps_after_the_first_ones_whatever_a_call_takes() -> None:
-    for steps in (1, 5, 50):
-        stopwatch = Stopwatch(steps)
-        warm = -(-WARM // steps)
-        # Ten seconds a call at first, then a tenth of a second a step.
-        stopwatch.times = [10.0 * i for i in range(warm + 1)]
-        stopwatch.times += [stopwatch.times[-1] + 0.1 * steps * i for i in (1, 2, 3)]
-        assert stopwatch.seconds_per_step() == pytest.approx(0.1)
+def test_turns_are_timed_each_for_its_side() -> None:
+    def bare_step() -> None:
+        time.sleep(0.01)
+
+    turns = TakeTurns(bare_step, calls=2, steps=6)
+    for _ in range(6):
+        time.sleep(0.015)  # the suite's call, of three steps
+        turns.on_train_batch_end()
+    assert len(turns.pairs) == 2  # of three turns the first is not counted
+    for ours, theirs in turns.pairs:
+        assert ours >= 0.03 / 6
+        assert theirs >= 0.01
+
+
+def test_a_comparison_is_of_medians_and_of_ratios_within_pairs() -> None:
+    found = summarize([(1.0, 1.0), (2.0, 1.0), (9.0, 3.0)])
+    assert (found.ours, found.theirs) == (2.0, 1.0)
+    assert (found.lower, found.ratio, found.upper) == (1.0, 2.0, 3.0)
 
 
 @pytest.mark.slow
 def test_the_updates_of_control_are_measured_against_bare_torch_and_sac(tmp_path: Path) -> None:
-    ours = suite_steps(control.CONFIG, 150, tmp_path, control.ONLY_UPDATES)
-    assert 0 < ours() < 1
-    for bare in (control.bare_torch(), control.torchrl_sac()):
-        assert 0 < bare_steps(bare, WARM + 2) < 1
+    for other in (control.bare_torch(), control.torchrl_sac()):
+        found = against(
+            other, control.CONFIG, tmp_path, turn=50, turns=3, more=control.ONLY_UPDATES
+        )
+        assert found.ours > 0
+        assert found.theirs > 0

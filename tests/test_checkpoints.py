@@ -18,7 +18,7 @@ from suite.results import Claimed, RunFolder
 
 def save(folder: Path, step: int) -> None:
     AtomicCheckpointIO().save_checkpoint(
-        {"global_step": step, "weights": torch.zeros(1000)}, folder / "last.ckpt"
+        {"step": step, "weights": torch.zeros(1000)}, folder / "last.ckpt"
     )
 
 
@@ -26,7 +26,7 @@ def test_two_generations_are_kept(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         save(tmp_path, step)
     assert newest(tmp_path).step == 3
-    assert torch.load(tmp_path / "previous.ckpt", weights_only=True)["global_step"] == 2
+    assert torch.load(tmp_path / "previous.ckpt", weights_only=True)["step"] == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last.ckpt", "previous.ckpt"]
 
 
@@ -62,7 +62,7 @@ def test_a_checkpoint_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.system, (f"touch {tmp_path}/ran",)
 
-    torch.save({"global_step": 1, "payload": Evil()}, tmp_path / "last.ckpt")
+    torch.save({"step": 1, "payload": Evil()}, tmp_path / "last.ckpt")
     assert newest(tmp_path).path is None
     assert not (tmp_path / "ran").exists()
 
@@ -75,7 +75,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from suite.checkpoints import AtomicCheckpointIO\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
-        "content = {'global_step': 2, 'weights': torch.zeros(1000)}\n"
+        "content = {'step': 2, 'weights': torch.zeros(1000)}\n"
         "try:\n"
         "    AtomicCheckpointIO().save_checkpoint(content, Path(sys.argv[1]) / 'last.ckpt')\n"
         "except OSError as error:\n"

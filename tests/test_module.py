@@ -91,6 +91,30 @@ def test_the_learning_rate_warms_up_and_decays(step: int, factor: float) -> None
     assert learning_rate_factor(plan, step, steps=10) == pytest.approx(factor)
 
 
+def test_each_step_is_taken_at_its_learning_rate_also_after_a_resume(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = ["optimizer={lr: 0.1, warmup: 1, decay: linear}", "objective={name: mpo, dual_lr: 0.01}"]
+    config = tiny("bandit", *plan, "trainer.steps=4", "trainer.checkpoint_every=1")
+    used: list[tuple[float, float]] = []
+    step = torch.optim.AdamW.step
+
+    def noted(optimizer: torch.optim.AdamW) -> None:
+        if len(used) == 2:
+            used.append((0.0, 0.0))
+            raise OSError("the machine is gone")
+        used.append(tuple(group["lr"] for group in optimizer.param_groups))
+        step(optimizer)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    with pytest.raises(OSError, match="gone"):
+        train(config)
+    train(config)
+    policy, duals = zip(*used[:2], *used[3:], strict=True)
+    assert policy == pytest.approx((0.05, 0.075, 0.05, 0.025))
+    assert duals == pytest.approx((0.005, 0.0075, 0.005, 0.0025))
+
+
 def test_the_reference_follows_as_told() -> None:
     def after(settings: ReferenceConfig, step: int) -> float:
         policy, reference = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)

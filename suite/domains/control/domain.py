@@ -133,13 +133,13 @@ class Control:
     @torch.no_grad()
     def draw(self) -> ControlBatch:
         """Sample transitions, draw K actions of the reference at their ends, and label them."""
-        size, samples = self.settings.batch_size, self.settings.samples
-        found = Transition(*(part.to(self.device) for part in self.replay.sample(size)))
+        size, samples, device = self.settings.batch_size, self.settings.samples, self.device
+        found = Transition(*(part.to(device) for part in self.replay.sample(size)))
         observation = self.policy.normalized(found.observation)
         next_observation = self.policy.normalized(found.next_observation)
         reference = self.reference.actor(next_observation)
         noise = torch.randn(size, samples, self.dimensions, generator=self.generator)
-        actions = reference.mean[:, None] + reference.std[:, None] * noise.to(self.device)
+        actions = reference.mean[:, None] + reference.std[:, None] * noise.to(device)
         q = self.reference.value(next_observation, actions)
         score = q - self.settings.bound_penalty * beyond_bounds(actions)
         return ControlBatch(
@@ -160,14 +160,12 @@ class Control:
         return label_by_sign(score - score.mean(1, keepdim=True))
 
     def update_shares(self, labels: Labels) -> None:
-        """Average the label shares over a long window; those of ranks are known."""
+        """Average the shares of labels by sign over a long window; those of ranks are known."""
         if self.settings.labels == "rank":
             return
         rate = min(1.0, labels.accept.numel() / SHARE_WINDOW)
-        shares = (share.mean().item() for share in labels)
-        self.shares = Shares(
-            *(old + rate * (new - old) for old, new in zip(self.shares, shares, strict=True))
-        )
+        accept = self.shares.accept + rate * (labels.accept.mean().item() - self.shares.accept)
+        self.shares = Shares(accept, 1 - accept)
 
     def feedback(self, batch: ControlBatch) -> Feedback:
         """Compare the policy with the reference on the labelled actions."""

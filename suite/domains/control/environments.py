@@ -7,6 +7,7 @@ import atexit
 import os
 import signal
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import MutableMapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -40,7 +41,7 @@ class Outcome(NamedTuple):
     truncated: Tensor  # [N], whether the episode was only cut off
 
 
-class Episodes:
+class Episodes(ABC):
     """Ahead of a torchrl class: give every episode a seed of its own and remember its actions.
 
     Number of the episode and actions are then all of the environment's state: replaying them
@@ -55,9 +56,9 @@ class Episodes:
         """Return the seed of the current episode."""
         return int(np.random.SeedSequence((*self.stream, self.episode)).generate_state(1)[0])
 
+    @abstractmethod
     def begin(self, tensordict: Any) -> TensorDict:
         """Reset with the current episode's seed."""
-        raise NotImplementedError
 
     def _reset(self, tensordict: Any = None, **_: Any) -> TensorDict:
         self.episode += 1
