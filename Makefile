@@ -1,6 +1,7 @@
 # Every target works on a fresh clone: it makes .venv once, and again when the files below change.
 PYTHON ?= python3
 DOMAIN ?= lm
+CLUSTER ?=
 VENV := .venv
 READY := $(VENV)/.ready
 SUITE := $(VENV)/bin/suite
@@ -27,7 +28,7 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 sweep: $(READY) ## run what is left of a sweep and write its report (DOMAIN=lm, ARGS='key=value …')
-	@$(SUITE) sweep $(DOMAIN) $(ARGS)
+	@$(SUITE) sweep $(DOMAIN) $(ARGS) $(if $(CLUSTER),--cluster $(CLUSTER))
 
 train: $(READY) ## run one configuration (CONFIG=configs/…, ARGS='key=value …')
 	@$(SUITE) train $(CONFIG) $(ARGS)

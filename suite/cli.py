@@ -5,9 +5,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from suite.keys import ConfigError
 from suite.logs import set_up_logging, silence_libraries
+
+if TYPE_CHECKING:
+    from suite.cluster import Profile
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -55,12 +59,19 @@ def parser() -> argparse.ArgumentParser:
     many.add_argument(
         "--parallel", type=int, help="runs side by side (default: one per GPU, else per core)"
     )
+    many.add_argument("--cluster", metavar="NAME", help="submit to SLURM, as slurm/NAME.yaml says")
+    many.add_argument(
+        "--detach", action="store_true", help="with --cluster: do not follow the jobs"
+    )
     many.set_defaults(act=act_sweep)
 
     status = commands.add_parser("status", help="show how the runs of a sweep stand")
-    status.add_argument("name", help="a sweep's name, or its folder under the results")
-    status.add_argument("overrides", nargs="*", metavar="results_dir=DIR")
+    add_folder(status)
     status.set_defaults(act=act_status)
+
+    cancel = commands.add_parser("cancel", help="cancel the SLURM jobs of a sweep")
+    add_folder(cancel)
+    cancel.set_defaults(act=act_cancel)
 
     report = commands.add_parser("report", help="write a sweep's report from what is there")
     add_sweep(report)
@@ -91,6 +102,12 @@ def add_sweep(command: argparse.ArgumentParser) -> None:
     """Let a command take a sweep and overrides."""
     command.add_argument("sweep", help="a sweep file, or its name: `lm` is configs/sweeps/lm.yaml")
     command.add_argument("overrides", nargs="*", metavar="key=value", help="for every run")
+
+
+def add_folder(command: argparse.ArgumentParser) -> None:
+    """Let a command take a sweep that has results."""
+    command.add_argument("name", help="a sweep's name, or its folder under the results")
+    command.add_argument("overrides", nargs="*", metavar="results_dir=DIR")
 
 
 def help_on_keys(given: Sequence[str]) -> int:
@@ -149,20 +166,35 @@ def act_sweep(options: argparse.Namespace) -> int:
     if options.parallel is not None and options.parallel < 1:
         raise ConfigError(f"--parallel must be at least 1, found {options.parallel}")
     sweep = load_sweep(sweep_path(options.sweep), options.overrides)
+    profile = profile_of(options)
     from suite.status import print_plan, summarise
 
     if options.dry_run:
         print_plan(sweep, options.retry)
+        if profile is not None:
+            from suite.submit import script
+
+            print(script(sweep, profile))
         return 0
-    for config in sweep.points.values():
-        config.check_machine()
-    from suite.launch import launch
     from suite.report import write_report
     from suite.results import check_writable
 
     check_writable(sweep.results_dir)
+    if profile is not None:
+        from suite.submit import follow, submit
 
-    all_finished, stopped = launch(sweep, options.parallel, options.retry)
+        new = submit(sweep, profile, options.retry)
+        print(f"submitted {len(new)} jobs" + (f", from {new[0]} on" if new else ""))
+        if options.detach:
+            print(f"`suite status {sweep.name}` shows them, `suite cancel {sweep.name}` ends them")
+            return 0
+        all_finished, stopped = follow(sweep, command_line(options))
+    else:
+        from suite.launch import launch
+
+        for config in sweep.points.values():
+            config.check_machine()
+        all_finished, stopped = launch(sweep, options.parallel, options.retry)
     page = write_report(sweep, command_line(options))
     summarise(sweep, page)
     if stopped:
@@ -170,17 +202,46 @@ def act_sweep(options: argparse.Namespace) -> int:
     return 0 if all_finished else EXIT_FAILED
 
 
+def profile_of(options: argparse.Namespace) -> "Profile | None":
+    """Return the cluster profile that was asked for, None for processes here."""
+    from suite.cluster import load_profile
+
+    found = load_profile(options.cluster) if options.cluster else None
+    if found is not None and found.scheduler == "slurm":
+        if options.parallel is not None:
+            raise ConfigError("--parallel is for this machine; a profile has at_once")
+        return found
+    if options.detach:
+        raise ConfigError("--detach needs --cluster with a profile of a SLURM cluster")
+    return None
+
+
+def act_cancel(options: argparse.Namespace) -> int:
+    """Cancel the jobs of a sweep."""
+    from suite.slurm import cancel
+
+    folder = results_folder(options)
+    count = cancel(folder)
+    print(f"{count} jobs of {folder} cancelled; `suite sweep` goes on where the runs were")
+    return 0
+
+
 def act_status(options: argparse.Namespace) -> int:
     """Print how the runs in a results folder stand."""
     from suite.status import print_status
 
+    return print_status(results_folder(options))
+
+
+def results_folder(options: argparse.Namespace) -> Path:
+    """Return the folder that a sweep's name means; raises ConfigError for strange overrides."""
     results = "results"
     for override in options.overrides:
         name, _, results = override.partition("=")
         if name != "results_dir":
-            raise ConfigError(f"status takes results_dir=DIR, found {override!r}")
+            raise ConfigError(f"this command takes results_dir=DIR, found {override!r}")
     named = Path(results) / options.name
-    return print_status(named if named.is_dir() else Path(options.name))
+    return named if named.is_dir() else Path(options.name)
 
 
 def act_report(options: argparse.Namespace) -> int:
@@ -211,7 +272,9 @@ def act_evaluate(options: argparse.Namespace) -> int:
 
 def command_line(options: argparse.Namespace) -> str:
     """Return the command that makes this sweep and its report."""
-    return shlex.join(["suite", "sweep", options.sweep, *options.overrides])
+    cluster = getattr(options, "cluster", None)
+    where = ["--cluster", cluster] if cluster else []
+    return shlex.join(["suite", "sweep", options.sweep, *options.overrides, *where])
 
 
 if __name__ == "__main__":

@@ -53,8 +53,8 @@ class Monitor:
         """Print as it is: errors and paths may hold brackets."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def update(self) -> None:
-        """Read the run folders and show what changed."""
+    def update(self, jobs: dict[str, str] | None = None) -> None:
+        """Read the run folders and show what changed; `jobs` tells of a scheduler's, by run."""
         for run in self.runs:
             before = self.states[run.path.name]
             # Nothing leaves "finished": a long sweep need not read those again.
@@ -64,7 +64,7 @@ class Monitor:
                 self.print_line(f"{self.counts()}  {line(run, state)}")
         if self.console.is_terminal:
             room = max(3, self.console.height - LINES_BESIDE_TABLE)
-            table = runs_table(self.runs, self.states, room)
+            table = runs_table(self.runs, self.states, room, jobs)
             self.live.update(Group(table, Text(f"{self.counts()}  {self.message}")), refresh=True)
 
     def counts(self) -> str:
@@ -76,16 +76,25 @@ class Monitor:
         return f"[{elapsed}] {self.name}: {', '.join(parts)}"
 
 
-def runs_table(runs: Sequence[RunFolder], states: dict[str, State], room: int) -> Table:
-    """Return a table of at most `room` runs, those that matter most first."""
+def runs_table(
+    runs: Sequence[RunFolder],
+    states: dict[str, State],
+    room: int,
+    jobs: dict[str, str] | None = None,
+) -> Table:
+    """Return a table of at most `room` runs, those that matter most first, and of their jobs."""
+    jobs = jobs or {}
     table = Table(box=None, pad_edge=False)
     for heading in ("run", "state", "step", "score", "time left"):
         table.add_column(heading, justify="left" if heading in ("run", "state") else "right")
+    if jobs:
+        table.add_column("job")
     shown = sorted(runs, key=lambda run: ORDER.index(states[run.path.name]))
     for run in shown[:room]:
         state = states[run.path.name]
         step, score, left = standing(run, state)
-        table.add_row(Text(run.path.name), Text(state, COLOURS.get(state, "")), step, score, left)
+        name, job = run.path.name, [jobs.get(run.path.name, "")] if jobs else []
+        table.add_row(name, Text(state, COLOURS.get(state, "")), step, score, left, *job)
     if len(shown) > room:
         table.add_row(f"… and {len(shown) - room} more", "", "", "", "")
     return table

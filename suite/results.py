@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from suite.config import Config, load
 from suite.files import read_json, read_json_lines, write_json, write_text
 from suite.keys import ConfigError
+from suite.slurm import own_job
 
 State = Literal["queued", "running", "interrupted", "failed", "finished"]
 PACKAGES = (
@@ -149,7 +150,7 @@ class RunFolder:
 
     def report_progress(self, **facts: Any) -> None:
         """Say where the run stands, to whoever watches."""
-        job = os.environ.get("SUBMITIT_LOCAL_JOB_ID")
+        job = os.environ.get("SUBMITIT_LOCAL_JOB_ID") or own_job()
         who = {"pid": os.getpid(), "job": job, "updated": time.time()}
         write_json(self.path / "progress.json", facts | who)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+NOTICE = signal.SIGUSR2  # what SLURM is asked to send ahead of a time limit or a preemption
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, NOTICE)
 
 
 class Interrupted(BaseException):

@@ -9,6 +9,7 @@ from rich.table import Table
 from suite.keys import ConfigError
 from suite.monitor import ORDER, runs_table
 from suite.results import RunFolder, State
+from suite.slurm import Jobs
 from suite.sweep import Sweep
 
 MOST_ROWS = 40
@@ -48,11 +49,20 @@ def print_status(folder: Path) -> int:
         raise ConfigError(f"{folder}: no runs there; `suite sweep` starts a sweep")
     states: dict[str, State] = {run.path.name: run.state() for run in runs}
     console = Console()
-    console.print(runs_table(runs, states, MOST_ROWS))
+    console.print(runs_table(runs, states, MOST_ROWS, jobs_of(folder)))
     count = Counter(states.values())
     console.print(", ".join(f"{count[state]} {state}" for state in ORDER if count[state]))
     print_errors(console, [run for run in runs if states[run.path.name] == "failed"])
     return 0
+
+
+def jobs_of(folder: Path) -> dict[str, str]:
+    """Return job and state of the runs that SLURM still knows of; nothing where it is not asked."""
+    jobs = Jobs(folder)
+    try:
+        return jobs.by_run(jobs.active())
+    except ConfigError:
+        return {}  # looked at from a machine without SLURM, or the controller is down
 
 
 def summarise(sweep: Sweep, page: Path) -> None:

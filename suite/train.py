@@ -1,6 +1,7 @@
 """One run from its configuration to its summary: the recipe, the same for every domain."""
 
 import logging
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,8 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
         raise
     if saving.stopped_by is not None and module.step < config.trainer.steps:
         tracker.interrupt()
-        return {"status": "interrupted", "step": module.step}
+        name = signal.Signals(saving.stopped_by).name
+        return {"status": "interrupted", "signal": name, "step": module.step}
     (run.path / "policy").mkdir(exist_ok=True)
     domain.save(run.path / "policy")
     tracker.finish(failed=False)

@@ -7,7 +7,8 @@ from pathlib import Path
 from suite.keys import ConfigError
 from suite.logs import set_up_logging, silence_libraries
 from suite.results import Claimed, RunFolder
-from suite.signals import Interrupted, interruptible
+from suite.signals import NOTICE, Interrupted, interruptible
+from suite.slurm import requeue
 
 logger = logging.getLogger(__name__)
 
@@ -16,21 +17,25 @@ def work(runs: Sequence[Path]) -> None:
     """Work through runs that no other process holds.
 
     A run that fails is recorded and left behind; the next one follows. After a stop signal the
-    run in progress saves a checkpoint and the worker ends.
+    run in progress saves a checkpoint and the worker ends; where it is SLURM's that a limit or a
+    preemption is near, the job goes back into the queue.
     """
     try:
         with interruptible():  # first: until here submitit swallows SIGTERM
             set_up_logging()
             silence_libraries()
             for path in runs:
-                if attempt(RunFolder(path)) == "interrupted":
-                    return
-    except Interrupted:
-        return
+                attempt(RunFolder(path))
+    except Interrupted as interruption:
+        if str(interruption) == NOTICE.name:
+            requeue()
 
 
 def attempt(run: RunFolder) -> str:
-    """Train a run unless it is finished, failed, or somebody else's; return what became of it."""
+    """Train a run unless it is finished, failed, or somebody else's; return what became of it.
+
+    Raises Interrupted after a stop signal.
+    """
     from suite.train import train
 
     state = run.state()
@@ -40,7 +45,7 @@ def attempt(run: RunFolder) -> str:
         config = run.config()
         if RunFolder.of(config).path.resolve() != run.path.resolve():
             raise ConfigError(f"{run.path}: its config.yaml is of {RunFolder.of(config).path}")
-        return str(train(config)["status"])
+        summary = train(config)
     except Claimed:
         return "running"
     except Exception as error:
@@ -48,3 +53,6 @@ def attempt(run: RunFolder) -> str:
         if run.state() != "failed":  # it failed before it could say so itself
             run.finish("failed", error=f"{type(error).__name__}: {error}")
         return "failed"
+    if summary["status"] == "interrupted":
+        raise Interrupted(summary["signal"])
+    return str(summary["status"])

@@ -1,0 +1,126 @@
+"""What SLURM knows of a sweep: its jobs are noted in the sweep's folder, their states asked for."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from suite.files import read_json, write_json
+from suite.keys import ConfigError
+
+PATIENCE = 60  # seconds that a busy controller may take to answer
+ENDING = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE")
+
+
+class Entry(NamedTuple):
+    """A job, or an element of an array, that waits or runs."""
+
+    state: str  # SLURM's, as in PENDING
+    reason: str  # why it waits, as in Resources
+
+    def __str__(self) -> str:
+        waits = self.state == "PENDING" and self.reason not in ("", "None")
+        return f"{self.state} ({self.reason})" if waits else self.state
+
+
+def ask(*command: str) -> str:
+    """Return what one of SLURM's commands prints; raises ConfigError with its own words."""
+    if shutil.which(command[0]) is None:
+        raise ConfigError(f"SLURM is not installed here: there is no {command[0]}")
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PATIENCE
+        )
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"{command[0]} did not answer within {PATIENCE} seconds") from None
+    if done.returncode:
+        words = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise ConfigError(f"{command[0]}: {words}")
+    return done.stdout
+
+
+def queue() -> dict[str, Entry]:
+    """Return this user's jobs that wait or run, array elements one by one, by id."""
+    lines = ask("squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r").splitlines()
+    found = (line.strip().split("|", 2) for line in lines if line.count("|") >= 2)
+    return {job: Entry(state, reason) for job, state, reason in found if state not in ENDING}
+
+
+def largest_array() -> int:
+    """Return how many elements an array may have here."""
+    for line in ask("scontrol", "show", "config").splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "MaxArraySize":
+            return int(value)
+    raise ConfigError("scontrol show config names no MaxArraySize")
+
+
+class Jobs:
+    """The jobs of a sweep, noted in its folder: jobs/<id>.json, with the runs of every element."""
+
+    def __init__(self, sweep_folder: Path) -> None:
+        self.folder = sweep_folder / "jobs"
+
+    def note(self, elements: dict[str, list[str]], **facts: Any) -> None:
+        """Remember a submission: the names of runs by id of job or element."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        first = next(iter(elements)).partition("_")[0]
+        write_json(self.folder / f"{first}.json", {**facts, "elements": elements})
+
+    def elements(self) -> dict[str, list[str]]:
+        """Return the runs of all jobs that were ever submitted, by id."""
+        found: dict[str, list[str]] = {}
+        for path in sorted(self.folder.glob("*.json")):
+            found |= (read_json(path) or {}).get("elements", {})
+        return found
+
+    def active(self) -> dict[str, Entry]:
+        """Return those of the jobs that wait or run, by id; raises ConfigError without SLURM."""
+        noted = self.elements()
+        return {job: entry for job, entry in queue().items() if job in noted} if noted else {}
+
+    def by_run(self, active: dict[str, Entry]) -> dict[str, str]:
+        """Return job and state of every run that one of the active jobs is for, by its name."""
+        noted = self.elements()
+        return {run: f"{job} {entry}" for job, entry in active.items() for run in noted[job]}
+
+
+def cancel(sweep_folder: Path) -> int:
+    """Cancel what waits or runs of a sweep; return how many jobs that were."""
+    active = list(Jobs(sweep_folder).active())
+    for some in pieces(active, 500):  # command lines have an end
+        ask("scancel", *some)
+    return len(active)
+
+
+def pieces(items: Sequence[str], size: int) -> list[Sequence[str]]:
+    """Cut a sequence into pieces of at most `size`."""
+    return [items[i : i + size] for i in range(0, len(items), size)]
+
+
+def own_job() -> str | None:
+    """Return the id of the job that this process is a part of, if a launcher submitted it."""
+    if os.environ.get("SUBMITIT_EXECUTOR") != "slurm":
+        return None
+    array, element = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{element}" if array else os.environ.get("SLURM_JOB_ID")
+
+
+def requeue() -> None:
+    """Put the job that this process is a part of back into the queue; nothing outside of one.
+
+    SLURM ends the job with SIGTERM at once, this process and what it started alike: who asks must
+    be deaf to that. Of several workers that ask only the first one has an effect.
+    """
+    job = own_job()
+    if job is None:
+        return
+    command = ["bash", "-c", "trap '' TERM; exec scontrol requeue \"$0\"", job]
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        subprocess.run(command, check=False, timeout=PATIENCE, start_new_session=True)
+    finally:
+        signal.signal(signal.SIGTERM, before)

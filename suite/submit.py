@@ -1,0 +1,161 @@
+"""Submit what is left of a sweep to SLURM, one array for all, and follow it; imports submitit."""
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import submitit
+from filelock import FileLock
+from submitit.core.utils import FailedJobError
+
+from suite.cluster import Profile
+from suite.keys import ConfigError
+from suite.launch import Outcome, prepare
+from suite.monitor import Monitor
+from suite.results import RunFolder, git_commit
+from suite.slurm import Jobs, largest_array, pieces
+from suite.sweep import Sweep
+from suite.work import work
+
+POLL_SECONDS = 3.0
+
+
+def submit(sweep: Sweep, profile: Profile, retry: bool) -> list[str]:
+    """Submit the runs that are left and not in the queue yet; return the ids of what was new.
+
+    Raises ConfigError where SLURM refuses, with its words.
+    """
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    jobs = Jobs(sweep.folder)
+    with FileLock(sweep.folder / ".submit.lock"):  # or two launchers would submit the same runs
+        prepare(sweep, retry)
+        runs = left(sweep, jobs)
+        submitted: list[str] = []
+        together = pieces(list(runs), profile.runs_per_job)
+        for some in pieces(together, largest_array()) if together else []:  # type: ignore[arg-type]
+            elements = submit_array(
+                sweep, profile, [[runs[name] for name in part] for part in some]
+            )
+            jobs.note(elements, commit=git_commit(), submitted=time.time())
+            submitted += elements
+    return submitted
+
+
+def left(sweep: Sweep, jobs: Jobs) -> dict[str, Path]:
+    """Return the runs that wait for nobody and are not done, by name."""
+    taken = jobs.by_run(jobs.active())
+    found = {}
+    for config in sweep.points.values():
+        run = RunFolder.of(config)
+        if run.path.name not in taken and run.state() in ("queued", "interrupted"):
+            found[run.path.name] = run.path.resolve()
+    return found
+
+
+def submit_array(sweep: Sweep, profile: Profile, parts: list[list[Path]]) -> dict[str, list[str]]:
+    """Submit one array; return the names of the runs of each element, by its id."""
+    executor = executor_for(sweep, profile)
+    try:
+        submitted = executor.map_array(work, parts)
+    except FailedJobError as error:
+        words = str(error).strip().splitlines()
+        refusal = next((line for line in reversed(words) if "error:" in line), words[-1])
+        raise ConfigError(f"sbatch refused the job: {refusal.strip()}") from None
+    return {
+        job.job_id: [path.name for path in part] for job, part in zip(submitted, parts, strict=True)
+    }
+
+
+def executor_for(sweep: Sweep, profile: Profile) -> submitit.SlurmExecutor:
+    """Return what submits with a profile's resources; raises ConfigError without SLURM."""
+    threads = max(config.trainer.threads for config in sweep.points.values())
+    # The job inherits this environment. Runs side by side must not fight for cores.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("PYTHONPATH", str(Path(__file__).parents[1]))
+    python = " ".join(part for part in (profile.container, profile.python) if part)
+    if profile.container and not profile.python:
+        python += " python"
+    try:
+        executor = submitit.SlurmExecutor(sweep.folder / "logs", python=python or None)
+    except RuntimeError:
+        raise ConfigError("SLURM is not installed here: there is no srun") from None
+    executor.update_parameters(**parameters(sweep, profile))
+    return executor
+
+
+def parameters(sweep: Sweep, profile: Profile) -> dict[str, Any]:
+    """Return a profile in submitit's words."""
+    given = {
+        name: getattr(profile, name)
+        for name in (
+            "partition",
+            "account",
+            "qos",
+            "constraint",
+            "exclude",
+            "mail_user",
+            "mail_type",
+        )
+    }
+    gpus = {} if profile.gpus.rpartition(":")[2] == "0" else {"gres": f"gpu:{profile.gpus}"}
+    return {
+        "job_name": f"suite-{sweep.name}",
+        "time": profile.minutes,
+        "nodes": 1,
+        "ntasks_per_node": profile.runs_per_job,
+        "cpus_per_task": profile.cpus,
+        "mem": f"{math.ceil(1024 * profile.memory_gb)}MB",
+        "signal_delay_s": profile.notice_seconds,
+        "array_parallelism": profile.at_once,
+        "setup": profile.setup,
+        "stderr_to_stdout": True,
+        # From 22.05 on srun does not take this over from the job.
+        "srun_args": [f"--cpus-per-task={profile.cpus}"],
+        "additional_parameters": {"requeue": True, **gpus, **profile.options},
+        **{name: value for name, value in given.items() if value is not None},
+    }
+
+
+def script(sweep: Sweep, profile: Profile) -> str:
+    """Return the text of the batch script, without its array."""
+    executor = executor_for(sweep, profile)
+    return str(executor._make_submission_file_text(executor._submitit_command_str, ""))
+
+
+def follow(sweep: Sweep, command: str) -> Outcome:
+    """Show how a submitted sweep goes on until nothing of it waits or runs.
+
+    Ctrl-C leaves the jobs to themselves.
+    """
+    runs = [RunFolder.of(config) for config in sweep.points.values()]
+    jobs, monitor = Jobs(sweep.folder), Monitor(sweep.name, runs)
+    with monitor:
+        try:
+            while True:
+                active = jobs.active()
+                monitor.update(jobs.by_run(active))
+                if not active and "running" not in monitor.states.values():
+                    break
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            monitor.say(
+                f"the jobs go on; `{command}` comes back to them, `suite status {sweep.name}` shows"
+                f" and `suite cancel {sweep.name}` ends them"
+            )
+            return Outcome(all_finished=False, stopped=True)
+        say_what_is_left(monitor, sweep, command)
+    return Outcome(set(monitor.states.values()) == {"finished"}, stopped=False)
+
+
+def say_what_is_left(monitor: Monitor, sweep: Sweep, command: str) -> None:
+    """Explain runs that are neither finished nor failed though no job of theirs is left."""
+    states = list(monitor.states.values())
+    if never := states.count("queued"):
+        monitor.say(
+            f"{never} runs never began: their jobs were cancelled or died early; see"
+            f" {sweep.folder / 'logs'}, and check that the nodes can write {sweep.folder.resolve()}"
+        )
+    if torn := states.count("interrupted"):
+        monitor.say(f"{torn} runs were cut short and not requeued; `{command}` continues them")
