@@ -1,4 +1,4 @@
-"""Submit a sweep's runs as processes on this machine; the only file that imports submitit."""
+"""Submit a sweep's runs as processes on this machine, through submitit."""
 
 import os
 import signal

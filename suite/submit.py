@@ -1,8 +1,10 @@
-"""Submit what is left of a sweep to SLURM, one array for all, and follow it; imports submitit."""
+"""Submit what is left of a sweep to SLURM through submitit, one array for all, and follow it."""
 
 import math
 import os
 import time
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +60,20 @@ def submit_array(sweep: Sweep, profile: Profile, parts: list[list[Path]]) -> dic
     """Submit one array; return the names of the runs of each element, by its id."""
     executor = executor_for(sweep, profile)
     try:
-        submitted = executor.map_array(work, parts)
+        with redirect_stderr(StringIO()):  # where submitit repeats what sbatch says
+            submitted = executor.map_array(work, parts)
     except FailedJobError as error:
-        words = str(error).strip().splitlines()
-        refusal = next((line for line in reversed(words) if "error:" in line), words[-1])
-        raise ConfigError(f"sbatch refused the job: {refusal.strip()}") from None
+        raise ConfigError(f"sbatch refused the job: {refusal(str(error))}") from None
     return {
         job.job_id: [path.name for path in part] for job, part in zip(submitted, parts, strict=True)
     }
+
+
+def refusal(words: str) -> str:
+    """Return what sbatch complained of among the lines that came with its failure."""
+    mark = "sbatch: error: "
+    complaints = [line.partition(mark)[2] for line in words.splitlines() if mark in line]
+    return "; ".join(dict.fromkeys(complaints)) or words.strip()
 
 
 def executor_for(sweep: Sweep, profile: Profile) -> submitit.SlurmExecutor:

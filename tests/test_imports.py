@@ -58,15 +58,22 @@ def test_mathematics_imports_only_mathematics(name: str) -> None:
 @pytest.mark.parametrize("name", DOMAINS)
 def test_domains_import_neither_each_other_nor_the_training(name: str) -> None:
     others = [f"suite.domains.{other}" for other in DOMAINS if other != name]
-    forbidden = (*others, "suite.module", "suite.train", "suite.callbacks", "suite.launch")
+    forbidden = (
+        *others,
+        "suite.module",
+        "suite.train",
+        "suite.callbacks",
+        "suite.launch",
+        "suite.submit",
+    )
     for path in (ROOT / "suite/domains" / name).rglob("*.py"):
         assert not [m for m in imports(path) if m.startswith(forbidden)], path
 
 
-def test_only_launch_imports_submitit_and_only_tracking_wandb() -> None:
-    for library, owner in (("submitit", "launch.py"), ("wandb", "tracking.py")):
+def test_only_what_starts_jobs_imports_submitit_and_only_tracking_wandb() -> None:
+    for library, owners in (("submitit", {"launch.py", "submit.py"}), ("wandb", {"tracking.py"})):
         users = {p.name for p in SOURCES if any(m.startswith(library) for m in imports(p))}
-        assert users == {owner}
+        assert users == owners
 
 
 @pytest.mark.parametrize(

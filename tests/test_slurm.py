@@ -3,12 +3,15 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from suite.results import RunFolder
+from tests import processes
 from tests.conftest import ROOT
 
 pytestmark = [
@@ -44,14 +47,14 @@ def processes_of(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[dict[str, str]]:
-    """The environment that clients of a running cluster need."""
+    """The environment of clients of a running cluster."""
     with TemporaryDirectory(prefix="slurm-", dir="/tmp") as name:  # sockets need short paths
         folder = Path(name) / "c"
         started = control("start", folder)
         assert started.returncode == 0, started.stderr
         variable, _, value = started.stdout.strip().removeprefix("export ").partition("=")
         try:
-            yield os.environ | {variable: value}
+            yield os.environ | {variable: value, "COLUMNS": "200"}  # tables need not be cut
         finally:
             control("stop", folder)
         assert not folder.exists()
@@ -83,3 +86,175 @@ def test_without_a_cluster_the_status_says_so(tmp_path: Path) -> None:
     found = control("status", tmp_path / "none")
     assert found.returncode == 3
     assert "nothing in" in found.stderr
+
+
+STEPS = ["trainer.steps=6000", "trainer.eval_every=500", "trainer.checkpoint_every=200"]
+STEPS += ["trainer.log_every=100", "domain.dimensions=3", "domain.contexts=4"]
+Suite = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def suite(cluster: dict[str, str]) -> Suite:
+    """Run `suite …` as a client of the cluster; return its exit code and output."""
+    return lambda *arguments: processes.finish(processes.start(arguments, env=cluster))
+
+
+def sweep_of(folder: Path, seeds: int) -> list[str]:
+    """Return the arguments of a sweep of bandits whose results go to the folder."""
+    path = folder / "mine.yaml"
+    path.write_text(
+        f"config: {ROOT}/configs/bandit/sphere.yaml\ngrids: {{a: {{seed: {list(range(seeds))}}}}}\n"
+    )
+    return ["sweep", str(path), *STEPS, f"results_dir={folder}", "logging.wandb=disabled"]
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The metrics of the sweep on this machine, with nothing happening to it."""
+    folder = tmp_path_factory.mktemp("quiet")
+    code, output = processes.suite(*sweep_of(folder, 4))
+    assert code == 0, output
+    return processes.contents(folder / "mine")
+
+
+def client(cluster: dict[str, str], *command: str) -> str:
+    """Run one of SLURM's commands."""
+    done = subprocess.run(
+        command, env=cluster, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    """Wait for something that the cluster brings about."""
+    deadline = time.monotonic() + processes.PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, f"waited too long for {what}"
+        time.sleep(0.1)
+
+
+def runs_in(folder: Path) -> list[RunFolder]:
+    return [RunFolder(path) for path in sorted((folder / "mine/runs").iterdir())]
+
+
+def logs_in(folder: Path) -> str:
+    return "".join(path.read_text() for path in sorted((folder / "mine/logs").glob("*.out")))
+
+
+def submitted(folder: Path, seeds: int, suite: Suite) -> str:
+    """Submit a sweep and wait until its first run has a checkpoint; return that run's job."""
+    code, output = suite(*sweep_of(folder, seeds), "--cluster", "test", "--detach")
+    assert code == 0, output
+    assert f"submitted {seeds} jobs" in output
+    wait_for(lambda: any(folder.glob("mine/runs/*/checkpoints/last.ckpt")), "a checkpoint")
+    running = next(run for run in runs_in(folder) if (run.checkpoints / "last.ckpt").exists())
+    return str(running.progress()["job"])
+
+
+def test_a_sweep_of_jobs_ends_in_the_metrics_of_processes_here(
+    quiet: dict[str, str], suite: Suite, tmp_path: Path
+) -> None:
+    code, output = suite(*sweep_of(tmp_path, 4), "--cluster", "test")
+    assert code == 0, output
+    assert "submitted 4 jobs" in output
+    assert "mine: 4 finished" in output
+    assert processes.contents(tmp_path / "mine") == quiet
+    assert (tmp_path / "mine/report.html").exists()
+    script = next((tmp_path / "mine/logs").glob("*_submission.sh")).read_text()
+    assert "#SBATCH --array=0-3%4" in script
+    assert "#SBATCH --gres=gpu:1" in script
+    code, output = suite(*sweep_of(tmp_path, 4), "--cluster", "test")
+    assert code == 0
+    assert "submitted 0 jobs" in output
+
+
+def test_runs_that_share_a_job_stand_side_by_side(
+    quiet: dict[str, str], suite: Suite, tmp_path: Path
+) -> None:
+    profile = tmp_path / "packed.yaml"
+    profile.write_text("{partition: main, runs_per_job: 3, cpus: 1, memory_gb: 1}")
+    code, output = suite(*sweep_of(tmp_path, 4), "--cluster", str(profile))
+    assert code == 0, output
+    assert "submitted 2 jobs" in output
+    assert processes.contents(tmp_path / "mine") == quiet
+
+
+@pytest.mark.parametrize("how", ["preempted", "requeued", "killed"])
+def test_a_job_that_is_cut_short_goes_on_and_ends_bit_identical(
+    how: str, quiet: dict[str, str], cluster: dict[str, str], suite: Suite, tmp_path: Path
+) -> None:
+    job = submitted(tmp_path, 4, suite)
+    if how == "preempted":
+        every = ["--nodes=2", "--cpus-per-task=16", "--ntasks-per-node=1", "--mem=0"]
+        client(cluster, "srun", "--partition=urgent", "--exclusive", *every, "true")
+    elif how == "requeued":
+        client(cluster, "scontrol", "requeue", job)
+    else:
+        client(cluster, "scancel", "--signal=KILL", "--full", job)
+    code, output = suite(*sweep_of(tmp_path, 4), "--cluster", "test")
+    if how == "killed" and code:
+        assert "were cut short and not requeued" in output
+        code, output = suite(*sweep_of(tmp_path, 4), "--cluster", "test")
+    assert code == 0, output
+    assert processes.contents(tmp_path / "mine") == quiet
+    assert " continues from step " in logs_in(tmp_path)
+
+
+def test_two_launchers_at_once_submit_every_point_once(
+    quiet: dict[str, str], cluster: dict[str, str], tmp_path: Path
+) -> None:
+    command = [*sweep_of(tmp_path, 4), "--cluster", "test"]
+    both = [processes.start(command, env=cluster) for _ in range(2)]
+    outcomes = [processes.finish(process) for process in both]
+    assert [code for code, _ in outcomes] == [0, 0], outcomes
+    assert sum("submitted 4 jobs" in output for _, output in outcomes) == 1
+    assert sum("submitted 0 jobs" in output for _, output in outcomes) == 1
+    assert processes.contents(tmp_path / "mine") == quiet
+    for run in quiet:
+        assert logs_in(tmp_path).count(f"{run} starts") == 1
+
+
+def test_detached_jobs_are_shown_and_cancelled(suite: Suite, tmp_path: Path) -> None:
+    submitted(tmp_path, 20, suite)
+    code, output = suite(*sweep_of(tmp_path, 20), "--cluster", "test", "--detach")
+    assert (code, "submitted 0 jobs" in output) == (0, True), output
+    where = ("mine", f"results_dir={tmp_path}")
+    code, output = suite("status", *where)
+    assert code == 0
+    assert "PENDING (JobArrayTaskLimit)" in output
+    assert "RUNNING" in output
+    code, output = suite("cancel", *where)
+    assert code == 0
+    assert "jobs of" in output
+    wait_for(lambda: "RUNNING" not in suite("status", *where)[1], "the cancelled jobs' end")
+    assert not [run for run in runs_in(tmp_path) if run.state() == "failed"]
+
+
+@pytest.mark.parametrize(
+    ("profile", "message"),
+    [
+        ("gpus: h100:99", "Requested node configuration is not available"),
+        ("gpus: 99", "Requested node configuration is not available"),
+        ("partition: nowhere", "invalid partition specified: nowhere"),
+        ("partitoin: main", "unknown key partitoin; did you mean partition?"),
+        ("cpus: 0", "cpus must be at least 1, found 0"),
+    ],
+)
+def test_what_a_cluster_cannot_give_is_one_sentence(
+    profile: str, message: str, suite: Suite, tmp_path: Path
+) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(profile)
+    code, output = suite(*sweep_of(tmp_path, 1), "--cluster", str(path))
+    assert code == 2
+    assert message in output
+    assert output.startswith("suite: ")
+    assert "Traceback" not in output
+
+
+def test_without_slurm_the_launcher_says_so(cluster: dict[str, str], tmp_path: Path) -> None:
+    nowhere = cluster | {"PATH": str(tmp_path)}
+    process = processes.start([*sweep_of(tmp_path, 1), "--cluster", "test"], env=nowhere)
+    code, output = processes.finish(process)
+    assert code == 2
+    assert "SLURM is not installed here" in output

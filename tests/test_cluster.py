@@ -1,0 +1,72 @@
+"""Cluster profiles: typed, checked, documented; no SLURM is needed."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from suite.cluster import Profile, load_profile
+from suite.keys import ConfigError
+from suite.submit import parameters, refusal
+from suite.sweep import load_sweep
+from tests.conftest import ROOT
+
+
+def profile(folder: Path, text: str) -> Profile:
+    path = folder / "site.yaml"
+    path.write_text(text)
+    return load_profile(str(path))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "slurm").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_profile_of_ours_loads(path: Path) -> None:
+    assert load_profile(str(path)).scheduler == ("none" if path.stem == "local" else "slurm")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("partitoin: gpu", r"site.yaml: unknown key partitoin; did you mean partition\?"),
+        ("minutes: soon", r"site.yaml: minutes: .*soon"),
+        ("gpus: some", r"gpus must be a number, or a type and a number as in h100:1; found 'some'"),
+        ("runs_per_job: 0", r"runs_per_job must be at least 1, found 0"),
+        ("minutes: 2", r"notice_seconds=120 must be less than the limit of minutes=2"),
+        ("options: fast", r"options must map sbatch options to values, found 'fast'"),
+        ("minutes: [", r"site.yaml, line 1: not valid YAML"),
+    ],
+)
+def test_a_mistake_in_a_profile_is_one_sentence(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        profile(tmp_path, text)
+
+
+def test_an_unknown_profile_lists_those_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(ConfigError, match=r"slurm/h200.yaml: no such file; .* h100, local, test"):
+        load_profile("h200")
+
+
+def test_a_profile_becomes_what_submitit_asks_sbatch_for(tmp_path: Path) -> None:
+    found = parameters(
+        load_sweep(ROOT / "configs/sweeps/bandit.yaml"),
+        profile(tmp_path, "{gpus: h100:2, memory_gb: 1.5, runs_per_job: 3, options: {nice: 5}}"),
+    )
+    assert found["additional_parameters"] == {"requeue": True, "gres": "gpu:h100:2", "nice": "5"}
+    assert (found["mem"], found["ntasks_per_node"], found["time"]) == ("1536MB", 3, 60)
+    assert "partition" not in found
+    without = parameters(
+        load_sweep(ROOT / "configs/sweeps/bandit.yaml"), profile(tmp_path, "{gpus: 0}")
+    )
+    assert "gres" not in without["additional_parameters"]
+
+
+def test_a_refusal_is_told_in_the_words_of_sbatch() -> None:
+    words = "Command failed\nsbatch: error: no such thing\nsbatch: error: refused\nsome trace"
+    assert refusal(words) == "no such thing; refused"
+    assert refusal("it hangs\n") == "it hangs"
+
+
+def test_the_readme_explains_every_key() -> None:
+    text = (ROOT / "slurm/README.md").read_text()
+    for field in dataclasses.fields(Profile):
+        assert f"`{field.name}`" in text
