@@ -67,11 +67,11 @@ def parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser("status", help="show how the runs of a sweep stand")
     add_folder(status)
-    status.set_defaults(act=act_status)
+    status.set_defaults(act=act_status, command="status")
 
     cancel = commands.add_parser("cancel", help="cancel the SLURM jobs of a sweep")
     add_folder(cancel)
-    cancel.set_defaults(act=act_cancel)
+    cancel.set_defaults(act=act_cancel, command="cancel")
 
     report = commands.add_parser("report", help="write a sweep's report from what is there")
     add_sweep(report)
@@ -239,7 +239,7 @@ def results_folder(options: argparse.Namespace) -> Path:
     for override in options.overrides:
         name, _, results = override.partition("=")
         if name != "results_dir":
-            raise ConfigError(f"this command takes results_dir=DIR, found {override!r}")
+            raise ConfigError(f"{options.command} takes results_dir=DIR, found {override!r}")
     named = Path(results) / options.name
     return named if named.is_dir() else Path(options.name)
 

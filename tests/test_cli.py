@@ -28,6 +28,13 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
         ("sweep bandit --parallel 0", "--parallel must be at least 1, found 0"),
         ("sweep bandit results_dir=/proc/x", "results_dir=/proc/x cannot be written"),
         ("status nosuch", "nosuch: no runs there"),
+        ("cancel lm seed=1", "cancel takes results_dir=DIR, found 'seed=1'"),
+        ("sweep lm --detach", "--detach needs --cluster with a profile of a SLURM cluster"),
+        ("sweep lm --cluster test --parallel 2", "--parallel is for this machine; a profile has"),
+        (
+            "sweep lm --cluster nosuch",
+            "slurm/nosuch.yaml: no such file; cluster profiles are h100,",
+        ),
         ("status lm seed=1", "status takes results_dir=DIR, found 'seed=1'"),
         ("report lm results_dir=/nowhere", "/nowhere/lm: no results there"),
         ("evaluate /tmp", "/tmp: is no run's folder"),

@@ -32,7 +32,7 @@ def test_every_profile_of_ours_loads(path: Path) -> None:
         ("runs_per_job: 0", r"runs_per_job must be at least 1, found 0"),
         ("minutes: 2", r"notice_seconds=120 must be less than the limit of minutes=2"),
         ("options: fast", r"options must map sbatch options to values, found 'fast'"),
-        ("minutes: [", r"site.yaml, line 1: not valid YAML"),
+        ("minutes: [", r"site.yaml, line \d: not valid YAML"),
     ],
 )
 def test_a_mistake_in_a_profile_is_one_sentence(text: str, message: str, tmp_path: Path) -> None:

@@ -200,6 +200,22 @@ def test_a_job_that_is_cut_short_goes_on_and_ends_bit_identical(
     assert " continues from step " in logs_in(tmp_path)
 
 
+def test_a_run_that_needs_three_allocations_ends_bit_identical(
+    suite: Suite, tmp_path: Path
+) -> None:
+    # SLURM sees to limits every 30 seconds: of each minute some twenty remain for steps.
+    longer = ["trainer.steps=40000", "trainer.checkpoint_every=20000", "trainer.eval_every=5000"]
+    profile = tmp_path / "short.yaml"
+    profile.write_text("{minutes: 1, notice_seconds: 30, cpus: 1, memory_gb: 1}")
+    (tmp_path / "here").mkdir()
+    code, output = suite(*sweep_of(tmp_path / "here", 1), *longer)
+    assert code == 0, output
+    code, output = suite(*sweep_of(tmp_path, 1), *longer, "--cluster", str(profile))
+    assert code == 0, output
+    assert logs_in(tmp_path).count(" continues from step ") >= 2
+    assert processes.contents(tmp_path / "mine") == processes.contents(tmp_path / "here/mine")
+
+
 def test_two_launchers_at_once_submit_every_point_once(
     quiet: dict[str, str], cluster: dict[str, str], tmp_path: Path
 ) -> None:
