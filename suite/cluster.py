@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from suite.config import check_known, first_line, leaf_names, read_yaml
+from suite.config import check_known, first_line, leaf_names, read_yaml, to_settings
 from suite.keys import ConfigError, check_ranges, key
 
 FOLDER = Path("slurm")
@@ -84,10 +84,10 @@ def load_profile(name: str) -> Profile:
     if not isinstance(options, dict):
         raise ConfigError(f"{path}: options must map sbatch options to values, found {options!r}")
     try:
-        profile = OmegaConf.to_object(OmegaConf.merge(schema, values))
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        merged = OmegaConf.merge(schema, values)
     except OmegaConfBaseException as error:
         raise ConfigError(f"{path}: {error.full_key or '?'}: {first_line(error)}") from None
+    assert isinstance(merged, DictConfig)
+    profile = to_settings(merged, str(path))
     assert isinstance(profile, Profile)
     return profile

@@ -200,14 +200,19 @@ def to_config(merged: DictConfig, origin: str) -> Config:
     missing = sorted(OmegaConf.missing_keys(merged))
     if missing:
         raise ConfigError(f"{origin}: {missing[0]} is required, and nothing was given")
+    config = to_settings(merged, origin)
+    assert isinstance(config, Config)
+    return config
+
+
+def to_settings(merged: DictConfig, origin: str) -> Any:
+    """Turn typed values into their dataclass, which checks them; raises ConfigError."""
     try:
-        config = OmegaConf.to_object(merged)
+        return OmegaConf.to_object(merged)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from None
     except OmegaConfBaseException as error:
         raise ConfigError(f"{origin}: {error.full_key or '?'}: {first_line(error)}") from None
-    assert isinstance(config, Config)
-    return config
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
