@@ -65,7 +65,8 @@ def against(
 ) -> Comparison:
     """Compare the suite's seconds per step with those of `step`, in turns of so many steps."""
     plan = [f"trainer.steps={turn * (turns + 1)}", "trainer.eval_every=100000", "feedback=mixed"]
-    where = [f"results_dir={folder}", "sweep=benchmark"]
+    own = Path(tempfile.mkdtemp(dir=folder)).name  # or an equal run would be finished already
+    where = [f"results_dir={folder}", f"sweep={own}"]
     config = load(Path(path), [*plan, *where, *more])
     calls = turn // config.trainer.steps_per_call
     watch = TakeTurns(step, calls, turn)

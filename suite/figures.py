@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -43,7 +44,7 @@ def learning_curves(records: Sequence[Record], report: ReportSettings) -> Figure
         ax.axhline(start.value, color="0.5", ls="--", lw=1, label="reference (start)")
         scale_scores(ax, report)
         ax.set(title=task, xlabel=x_label(report), ylabel=report.score)
-    axes[0].legend(frameon=False, fontsize=8)
+    legend(axes)
     return figure
 
 
@@ -109,7 +110,7 @@ def diagnostics(records: Sequence[Record], report: ReportSettings) -> Figure | N
             ax.set_yscale("symlog", linthresh=1.0)
         label = name.removeprefix("eval/").replace("_", " ")
         ax.set(title=label, xlabel=x_label(report))
-    axes[0].legend(frameon=False, fontsize=8)
+    legend(axes)
     return figure
 
 
@@ -132,8 +133,17 @@ def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Figure:
             ax.axvline(row.bound, color="#D55E00", lw=1, ls=":", label="bound for any policy")
         scale_scores(ax, report)
         ax.set(title=f"{row.task}, α = {row.alpha:g}", xlabel="β", ylabel=report.score)
-    axes[0].legend(frameon=False, fontsize=8)
+    legend(axes)
     return figure
+
+
+def legend(axes: Sequence[Axes]) -> None:
+    """Explain in the first panel what any of the panels shows."""
+    found: dict[str, Artist] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    axes[0].legend(found.values(), found.keys(), frameon=False, fontsize=8)
 
 
 def scale_scores(ax: Axes, report: ReportSettings) -> None:

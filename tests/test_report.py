@@ -10,6 +10,7 @@ import pytest
 
 from suite.beta_map import beta_curves
 from suite.comparison import COLUMNS, collect, curve
+from suite.figures import learning_curves
 from suite.keys import ConfigError
 from suite.report import write_report
 from suite.results import RunFolder
@@ -136,6 +137,17 @@ def test_curves_use_the_steps_that_all_runs_reached(made: Made) -> None:
     steps, values = curve(records, "eval/score")
     assert steps.tolist() == [0, 5, 10]
     assert values.shape == (6, 3)
+
+
+def test_the_legend_names_what_any_panel_shows(made: Made) -> None:
+    grids = """
+  a: {feedback: [positive], seed: [0, 1]}
+  b: {feedback: [mixed], domain.function: [schwefel], seed: [0, 1]}"""
+    sweep = made(grids, lambda c: 4.0)
+    first, second = learning_curves(collect(sweep), sweep.report).axes
+    shown = [text.get_text() for text in first.get_legend().get_texts()]
+    assert sorted(shown) == ["mixed", "positive", "reference (start)"]
+    assert second.get_legend() is None
 
 
 def test_curves_run_over_environment_steps_where_the_sweep_says_so(made: Made) -> None:
