@@ -1,9 +1,11 @@
 """What SLURM knows of a sweep: its jobs are noted in the sweep's folder, their states asked for."""
 
+import logging
 import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +13,9 @@ from typing import Any, NamedTuple
 from suite.files import read_json, write_json
 from suite.keys import ConfigError
 
+logger = logging.getLogger(__name__)
+
+TRIES, BREATH = 5, 5.0  # seconds between them
 PATIENCE = 60  # seconds that a busy controller may take to answer
 ENDING = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE")
 
@@ -18,6 +23,7 @@ ENDING = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_ME
 class Entry(NamedTuple):
     """A job, or an element of an array, that waits or runs."""
 
+    name: str
     state: str  # SLURM's, as in PENDING
     reason: str  # why it waits, as in Resources
 
@@ -44,9 +50,11 @@ def ask(*command: str) -> str:
 
 def queue() -> dict[str, Entry]:
     """Return this user's jobs that wait or run, array elements one by one, by id."""
-    lines = ask("squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r").splitlines()
-    found = (line.strip().split("|", 2) for line in lines if line.count("|") >= 2)
-    return {job: Entry(state, reason) for job, state, reason in found if state not in ENDING}
+    lines = ask("squeue", "--noheader", "--array", "--me", "--format=%i|%T|%r|%j").splitlines()
+    found = (line.strip().split("|", 3) for line in lines if line.count("|") >= 3)
+    return {
+        job: Entry(name, state, reason) for job, state, reason, name in found if state not in ENDING
+    }
 
 
 def largest_array() -> int:
@@ -54,6 +62,8 @@ def largest_array() -> int:
     for line in ask("scontrol", "show", "config").splitlines():
         name, _, value = line.partition("=")
         if name.strip() == "MaxArraySize":
+            if int(value) < 2:
+                raise ConfigError("this cluster allows no job arrays: its MaxArraySize is 0")
             return int(value)
     raise ConfigError("scontrol show config names no MaxArraySize")
 
@@ -63,6 +73,7 @@ class Jobs:
 
     def __init__(self, sweep_folder: Path) -> None:
         self.folder = sweep_folder / "jobs"
+        self.name = f"suite-{sweep_folder.name}"  # ids begin again where a cluster is set up anew
 
     def note(self, elements: dict[str, list[str]], **facts: Any) -> None:
         """Remember a submission: the names of runs by id of job or element."""
@@ -80,7 +91,8 @@ class Jobs:
     def active(self) -> dict[str, Entry]:
         """Return those of the jobs that wait or run, by id; raises ConfigError without SLURM."""
         noted = self.elements()
-        return {job: entry for job, entry in queue().items() if job in noted} if noted else {}
+        waiting = queue() if noted else {}
+        return {job: e for job, e in waiting.items() if job in noted and e.name == self.name}
 
     def by_run(self, active: dict[str, Entry]) -> dict[str, str]:
         """Return job and state of every run that one of the active jobs is for, by its name."""
@@ -89,10 +101,10 @@ class Jobs:
 
 
 def cancel(sweep_folder: Path) -> int:
-    """Cancel what waits or runs of a sweep; return how many jobs that were."""
-    active = list(Jobs(sweep_folder).active())
-    for some in pieces(active, 500):  # command lines have an end
-        ask("scancel", *some)
+    """Cancel what waits or runs of a sweep; return how many jobs or elements that were."""
+    active = Jobs(sweep_folder).active()
+    if active:  # whole arrays: the controller keeps every element that it has to tell apart
+        ask("scancel", *sorted({job.partition("_")[0] for job in active}))
     return len(active)
 
 
@@ -109,6 +121,23 @@ def own_job() -> str | None:
     return f"{array}_{element}" if array else os.environ.get("SLURM_JOB_ID")
 
 
+def choose_gpu() -> None:
+    """Give each of a job's workers a GPU of its own; SLURM shows all of the job's to all."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if own_job() is not None and len(visible) > 1:
+        worker = int(os.environ.get("SLURM_LOCALID", 0))
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[worker % len(visible)]
+
+
+def runs_still() -> bool:
+    """Tell whether the job that this process is a part of runs, and was not cancelled."""
+    job = own_job()
+    try:
+        return job is not None and ask("squeue", "-h", f"--jobs={job}", "-o%T").strip() == "RUNNING"
+    except ConfigError:
+        return False
+
+
 def requeue() -> None:
     """Put the job that this process is a part of back into the queue; nothing outside of one.
 
@@ -121,6 +150,16 @@ def requeue() -> None:
     command = ["bash", "-c", "trap '' TERM; exec scontrol requeue \"$0\"", job]
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
-        subprocess.run(command, check=False, timeout=PATIENCE, start_new_session=True)
+        for _ in range(TRIES):  # the controller may be busy, or restarting
+            try:
+                done = subprocess.run(
+                    command, check=False, timeout=PATIENCE, start_new_session=True
+                )
+                if done.returncode == 0:
+                    return
+                logger.warning("scontrol requeue %s ended with %s", job, done.returncode)
+            except (subprocess.TimeoutExpired, OSError) as error:
+                logger.warning("scontrol requeue %s: %s", job, error)
+            time.sleep(BREATH)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -10,7 +10,7 @@ from typing import Any
 
 import submitit
 from filelock import FileLock
-from submitit.core.utils import FailedJobError
+from submitit.core.utils import FailedJobError, FailedSubmissionError
 
 from suite.cluster import Profile
 from suite.keys import ConfigError
@@ -21,7 +21,9 @@ from suite.slurm import Jobs, largest_array, pieces
 from suite.sweep import Sweep
 from suite.work import work
 
-POLL_SECONDS = 3.0
+POLL_SECONDS = 3.0  # between looks at the run folders
+ASK_SECONDS = 10.0  # between questions to the controller
+SETTLING_SECONDS = 60.0  # until what a node wrote is seen here, through a shared file system
 
 
 def submit(sweep: Sweep, profile: Profile, retry: bool) -> list[str]:
@@ -62,7 +64,7 @@ def submit_array(sweep: Sweep, profile: Profile, parts: list[list[Path]]) -> dic
     try:
         with redirect_stderr(StringIO()):  # where submitit repeats what sbatch says
             submitted = executor.map_array(work, parts)
-    except FailedJobError as error:
+    except (FailedJobError, FailedSubmissionError) as error:
         raise ConfigError(f"sbatch refused the job: {refusal(str(error))}") from None
     return {
         job.job_id: [path.name for path in part] for job, part in zip(submitted, parts, strict=True)
@@ -133,20 +135,15 @@ def script(sweep: Sweep, profile: Profile) -> str:
 
 
 def follow(sweep: Sweep, command: str) -> Outcome:
-    """Show how a submitted sweep goes on until nothing of it waits or runs.
+    """Show how a submitted sweep goes on until all is done, or nothing of it waits or runs.
 
     Ctrl-C leaves the jobs to themselves.
     """
     runs = [RunFolder.of(config) for config in sweep.points.values()]
-    jobs, monitor = Jobs(sweep.folder), Monitor(sweep.name, runs)
+    monitor = Monitor(sweep.name, runs)
     with monitor:
         try:
-            while True:
-                active = jobs.active()
-                monitor.update(jobs.by_run(active))
-                if not active and "running" not in monitor.states.values():
-                    break
-                time.sleep(POLL_SECONDS)
+            watch(Jobs(sweep.folder), monitor)
         except KeyboardInterrupt:
             monitor.say(
                 f"the jobs go on; `{command}` comes back to them, `suite status {sweep.name}` shows"
@@ -155,6 +152,30 @@ def follow(sweep: Sweep, command: str) -> Outcome:
             return Outcome(all_finished=False, stopped=True)
         say_what_is_left(monitor, sweep, command)
     return Outcome(set(monitor.states.values()) == {"finished"}, stopped=False)
+
+
+def watch(jobs: Jobs, monitor: Monitor) -> None:
+    """Update the monitor until every run has ended, or for a while nothing waits or runs."""
+    active, asked, quiet_since = jobs.active(), time.monotonic(), None
+    while True:
+        if time.monotonic() - asked > ASK_SECONDS:
+            try:
+                active = jobs.active()
+                monitor.message = ""
+            except ConfigError as error:  # a controller that restarts is no reason to stop
+                monitor.say(f"{error}; asking again")
+            asked = time.monotonic()
+        monitor.update(jobs.by_run(active))
+        states = set(monitor.states.values())
+        if states <= {"finished", "failed"}:
+            return
+        if active or "running" in states:
+            quiet_since = None
+        else:
+            quiet_since = quiet_since or time.monotonic()
+            if time.monotonic() - quiet_since > SETTLING_SECONDS:
+                return
+        time.sleep(POLL_SECONDS)
 
 
 def say_what_is_left(monitor: Monitor, sweep: Sweep, command: str) -> None:

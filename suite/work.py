@@ -1,6 +1,7 @@
 """What one worker process of a sweep does: claim runs one after another, and train them."""
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,9 +9,11 @@ from suite.keys import ConfigError
 from suite.logs import set_up_logging, silence_libraries
 from suite.results import Claimed, RunFolder
 from suite.signals import NOTICE, Interrupted, interruptible
-from suite.slurm import requeue
+from suite.slurm import choose_gpu, requeue, runs_still
 
 logger = logging.getLogger(__name__)
+
+A_LOOK = 0.05  # seconds; longer than anybody holds a run's lock who only looks at it
 
 
 def work(runs: Sequence[Path]) -> None:
@@ -21,13 +24,15 @@ def work(runs: Sequence[Path]) -> None:
     preemption is near, the job goes back into the queue.
     """
     try:
-        with interruptible():  # first: until here submitit swallows SIGTERM
+        choose_gpu()  # before torch looks
+        with interruptible():  # until here submitit swallows SIGTERM
             set_up_logging()
             silence_libraries()
             for path in runs:
                 attempt(RunFolder(path))
     except Interrupted as interruption:
-        if str(interruption) == NOTICE.name:
+        # Without a notice SIGTERM may also mean preemption; a cancelled job runs no longer.
+        if str(interruption) == NOTICE.name or runs_still():
             requeue()
 
 
@@ -39,6 +44,9 @@ def attempt(run: RunFolder) -> str:
     from suite.train import train
 
     state = run.state()
+    if state == "running":
+        time.sleep(A_LOOK)
+        state = run.state()
     if state in ("finished", "failed", "running"):
         return state
     try:

@@ -1,12 +1,15 @@
 """Cluster profiles: typed, checked, documented; no SLURM is needed."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 
+from suite import slurm
 from suite.cluster import Profile, load_profile
 from suite.keys import ConfigError
+from suite.slurm import choose_gpu
 from suite.submit import parameters, refusal
 from suite.sweep import load_sweep
 from tests.conftest import ROOT
@@ -64,6 +67,33 @@ def test_a_refusal_is_told_in_the_words_of_sbatch() -> None:
     words = "Command failed\nsbatch: error: no such thing\nsbatch: error: refused\nsome trace"
     assert refusal(words) == "no such thing; refused"
     assert refusal("it hangs\n") == "it hangs"
+
+
+def test_the_workers_of_a_job_take_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(worker: int) -> str:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+        monkeypatch.setenv("SLURM_LOCALID", str(worker))
+        choose_gpu()
+        return os.environ["CUDA_VISIBLE_DEVICES"]
+
+    assert chosen(1) == "2,5", "outside of a job nothing is changed"
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert [chosen(worker) for worker in range(3)] == ["2", "5", "2"]
+
+
+def test_only_jobs_of_the_sweeps_name_are_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "1_0|RUNNING|None|suite-mine\n1_1|PENDING|Resources|suite-mine\n2|RUNNING|None|suite-x\n"
+    told += "3|COMPLETED|None|suite-mine\n4|RUNNING|None|suite-mine\n"
+    monkeypatch.setattr(slurm, "ask", lambda *command: told)
+    jobs = slurm.Jobs(tmp_path / "mine")
+    jobs.note({"1_0": ["a", "b"], "1_1": ["c"]})
+    jobs.note({"2": ["d"]})
+    jobs.note({"3": ["e"]})
+    expected = {"a": "1_0 RUNNING", "b": "1_0 RUNNING", "c": "1_1 PENDING (Resources)"}
+    assert jobs.by_run(jobs.active()) == expected
 
 
 def test_the_readme_explains_every_key() -> None:
