@@ -83,6 +83,7 @@ class Checkpoint(AfterStep):
     """Save on schedule and at the end; on a stop signal save at the next step and stop."""
 
     def __init__(self, run: RunFolder, settings: TrainerConfig) -> None:
+        self.run = run
         self.path = run.checkpoints / "last.ckpt"
         self.settings = settings
         self.stopped_by: int | None = None
@@ -102,6 +103,7 @@ class Checkpoint(AfterStep):
     def after_step(self, trainer: L.Trainer, step: int, outputs: Any) -> None:
         due = step % self.settings.checkpoint_every == 0 or step == self.settings.steps
         if due or self.stopped_by is not None:
+            self.run.still_mine()
             trainer.save_checkpoint(self.path)
         if self.stopped_by is not None:
             trainer.should_stop = True

@@ -12,6 +12,8 @@ from suite.logs import set_up_logging, silence_libraries
 
 if TYPE_CHECKING:
     from suite.cluster import Profile
+    from suite.config import Config
+    from suite.sweep import Sweep
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -63,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     many.add_argument(
         "--detach", action="store_true", help="with --cluster: do not follow the jobs"
     )
+    many.add_argument("--point", type=int, help="run only the run at this place, from 0 on, here")
     many.set_defaults(act=act_sweep)
 
     status = commands.add_parser("status", help="show how the runs of a sweep stand")
@@ -122,9 +125,15 @@ def act_train(options: argparse.Namespace) -> int:
     """Run one configuration."""
     from suite.config import load
 
-    config = load(options.config, options.overrides)  # before the heavy imports: fails fast
+    # Before the heavy imports: mistakes are told at once.
+    return train_one(load(options.config, options.overrides))
+
+
+def train_one(config: "Config") -> int:
+    """Run a configuration in this process."""
     config.check_machine()
-    from suite.results import Claimed, RunFolder, check_writable
+    from suite.claims import Claimed
+    from suite.results import RunFolder, check_writable
 
     check_writable(Path(config.results_dir))
     from suite.train import train
@@ -167,6 +176,8 @@ def act_sweep(options: argparse.Namespace) -> int:
         raise ConfigError(f"--parallel must be at least 1, found {options.parallel}")
     sweep = load_sweep(sweep_path(options.sweep), options.overrides)
     profile = profile_of(options)
+    if options.point is not None:
+        return train_one(point_of(sweep, options.point))
     from suite.status import print_plan, summarise
 
     if options.dry_run:
@@ -200,6 +211,14 @@ def act_sweep(options: argparse.Namespace) -> int:
     if stopped:
         return EXIT_INTERRUPTED
     return 0 if all_finished else EXIT_FAILED
+
+
+def point_of(sweep: "Sweep", index: int) -> "Config":
+    """Return one of a sweep's runs by its place, from 0 on; raises ConfigError."""
+    points = list(sweep.points.values())
+    if not 0 <= index < len(points):
+        raise ConfigError(f"--point must lie in 0 to {len(points) - 1}, found {index}")
+    return points[index]
 
 
 def profile_of(options: argparse.Namespace) -> "Profile | None":

@@ -13,9 +13,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Literal, cast
 
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from suite.claims import Claim, claim, is_claimed
 from suite.config import Config, load
 from suite.files import read_json, read_json_lines, write_json, write_text
 from suite.keys import ConfigError
@@ -26,10 +26,6 @@ PACKAGES = (
     *("torch", "lightning", "transformers", "omegaconf", "numpy"),
     *("torchrl", "dm_control", "mujoco", "gymnasium"),  # of the extra `control`
 )
-
-
-class Claimed(Exception):
-    """Another live process is working on this run."""
 
 
 def check_writable(results_dir: Path) -> None:
@@ -59,6 +55,7 @@ class RunFolder:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
         self.checkpoints = path / "checkpoints"
+        self.held: Claim | None = None
 
     @property
     def results_dir(self) -> Path:
@@ -90,30 +87,17 @@ class RunFolder:
 
     @contextmanager
     def claim(self) -> Iterator[None]:
-        """Hold the run for this process; freed by the system when the process dies.
+        """Hold the run for this process; free when the process dies.
 
-        Raises Claimed where another live process holds it.
+        Raises Claimed where another living process holds it.
         """
-        lock = FileLock(self.path / ".lock")
-        try:
-            # Somebody who only looks holds the lock for an instant: try for a second.
-            lock.acquire(timeout=1, poll_interval=0.1)
-        except Timeout:
-            raise Claimed(f"{self.path} is in use by another process") from None
-        try:
+        with claim(self.path) as self.held:
             yield
-        finally:
-            lock.release()
 
-    def is_claimed(self) -> bool:
-        """Tell whether a live process works on this run."""
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+    def still_mine(self) -> None:
+        """Raise Claimed where the run was taken over while this process seemed dead."""
+        if self.held is not None:
+            self.held.check()
 
     def state(self) -> State:
         """Tell the run's state from its files and its lock."""
@@ -122,7 +106,7 @@ class RunFolder:
             return cast(State, status)
         if not (self.path / "progress.json").exists():
             return "queued"
-        return "running" if self.is_claimed() else "interrupted"
+        return "running" if is_claimed(self.path) else "interrupted"
 
     def summary(self) -> dict[str, Any] | None:
         """Return how the run ended, if it did."""
@@ -160,6 +144,7 @@ class RunFolder:
 
     def log(self, step: int, row: dict[str, float]) -> None:
         """Append one row of metrics."""
+        self.still_mine()
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **row}) + "\n")
 

@@ -12,6 +12,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 
 from suite.callbacks import Checkpoint, Record, ShowProgress
 from suite.checkpoints import AtomicCheckpointIO, newest
+from suite.claims import Claimed
 from suite.config import Config
 from suite.domains import build_domain
 from suite.module import Batches, PreferenceModule
@@ -34,9 +35,11 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
     """
     run = RunFolder.of(config)
     run.path.mkdir(parents=True, exist_ok=True)
+    if run.state() == "finished":
+        logger.info("%s is finished already; nothing to do", run.path)
+        return run.summary() or {}
     with run.claim():
-        if run.state() == "finished":
-            logger.info("%s is finished already; nothing to do", run.path)
+        if run.state() == "finished":  # by whoever held it until now
             return run.summary() or {}
         run.create(config)
         run.begin()
@@ -45,6 +48,8 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
                 return fit(config, run, callbacks)
         except Interrupted as interruption:
             return {"status": "interrupted", "signal": str(interruption)}
+        except Claimed:
+            raise  # it is another's now
         except Exception as error:
             run.finish("failed", error=f"{type(error).__name__}: {error}")
             raise

@@ -1,19 +1,17 @@
 """What one worker process of a sweep does: claim runs one after another, and train them."""
 
 import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from suite.claims import Claimed
 from suite.keys import ConfigError
 from suite.logs import set_up_logging, silence_libraries
-from suite.results import Claimed, RunFolder
+from suite.results import RunFolder
 from suite.signals import NOTICE, Interrupted, interruptible
 from suite.slurm import choose_gpu, requeue, runs_still
 
 logger = logging.getLogger(__name__)
-
-A_LOOK = 0.05  # seconds; longer than anybody holds a run's lock who only looks at it
 
 
 def work(runs: Sequence[Path]) -> None:
@@ -44,9 +42,6 @@ def attempt(run: RunFolder) -> str:
     from suite.train import train
 
     state = run.state()
-    if state == "running":
-        time.sleep(A_LOOK)
-        state = run.state()
     if state in ("finished", "failed", "running"):
         return state
     try:

@@ -28,6 +28,7 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
         ("sweep bandit --parallel 0", "--parallel must be at least 1, found 0"),
         ("sweep bandit results_dir=/proc/x", "results_dir=/proc/x cannot be written"),
         ("status nosuch", "nosuch: no runs there"),
+        ("sweep lm --point 9", "--point must lie in 0 to 8, found 9"),
         ("cancel lm seed=1", "cancel takes results_dir=DIR, found 'seed=1'"),
         ("sweep lm --detach", "--detach needs --cluster with a profile of a SLURM cluster"),
         ("sweep lm --cluster test --parallel 2", "--parallel is for this machine; a profile has"),

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -285,3 +286,28 @@ def test_without_slurm_the_launcher_says_so(cluster: dict[str, str], tmp_path: P
     code, output = processes.finish(process)
     assert code == 2
     assert "SLURM is not installed here" in output
+
+
+@pytest.mark.parametrize("script", ["train", "sweep"])
+def test_plain_batch_scripts_go_on_after_a_requeue(
+    script: str, quiet: dict[str, str], cluster: dict[str, str], tmp_path: Path
+) -> None:
+    _, sweep, *settings = sweep_of(tmp_path, 4)
+    base = ["configs/bandit/sphere.yaml", "seed=0", "sweep=mine"]
+    array, what = ([], base) if script == "train" else (["--array=0-1"], [sweep])
+    options = ["--mem=1G", f"--output={tmp_path}/%A-%a.log", f"--chdir={ROOT}", *array]
+    command = ["sbatch", "--parsable", *options, f"slurm/{script}.sbatch", *what, *settings]
+    here = cluster | {"SUITE": f"{sys.executable} -m suite"}
+    found = subprocess.run(
+        command, env=here, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    job = found.stdout.strip()
+    checkpoint = "mine/runs/*seed0*/checkpoints/last.ckpt"
+    wait_for(lambda: any(tmp_path.glob(checkpoint)), "a checkpoint")
+    client(cluster, "scancel", "--signal=USR2", f"{job}_0" if array else job)
+    wait_for(lambda: not client(cluster, "squeue", "--noheader"), "the end of the jobs")
+    metrics = processes.contents(tmp_path / "mine")
+    assert len(metrics) == max(1, 2 * len(array))
+    assert metrics.items() <= quiet.items()
+    logs = "".join(path.read_text() for path in tmp_path.glob("*.log"))
+    assert logs.count(" continues from step ") == 1
