@@ -192,11 +192,14 @@ def act_sweep(options: argparse.Namespace) -> int:
 
     check_writable(sweep.results_dir)
     if profile is not None:
-        from suite.submit import follow, submit
+        from suite.submit import follow, submit, submit_report
 
         new = submit(sweep, profile, options.retry)
         print(f"submitted {len(new)} jobs" + (f", from {new[0]} on" if new else ""))
         if options.detach:
+            if new:
+                submit_report(sweep, profile, new, command_line(options))
+                print("a further job writes the report when they have ended")
             print(f"`suite status {sweep.name}` shows them, `suite cancel {sweep.name}` ends them")
             return 0
         all_finished, stopped = follow(sweep, command_line(options))

@@ -88,6 +88,11 @@ class Jobs:
             found |= (read_json(path) or {}).get("elements", {})
         return found
 
+    def commit_of(self, job: str) -> str | None:
+        """Return the commit at which a job was submitted; None where that is not noted."""
+        note = read_json(self.folder / f"{job.partition('_')[0]}.json") or {}
+        return note.get("commit")
+
     def active(self) -> dict[str, Entry]:
         """Return those of the jobs that wait or run, by id; raises ConfigError without SLURM."""
         noted = self.elements()

@@ -2,8 +2,11 @@
 
 import math
 import os
+import signal
 import time
-from contextlib import redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from suite.cluster import Profile
 from suite.keys import ConfigError
 from suite.launch import Outcome, prepare
 from suite.monitor import Monitor
+from suite.report import write_report
 from suite.results import RunFolder, git_commit
 from suite.slurm import Jobs, largest_array, pieces
 from suite.sweep import Sweep
@@ -39,12 +43,39 @@ def submit(sweep: Sweep, profile: Profile, retry: bool) -> list[str]:
         submitted: list[str] = []
         together = pieces(list(runs), profile.runs_per_job)
         for some in pieces(together, largest_array()) if together else []:  # type: ignore[arg-type]
-            elements = submit_array(
-                sweep, profile, [[runs[name] for name in part] for part in some]
-            )
-            jobs.note(elements, commit=git_commit(), submitted=time.time())
+            parts = [[runs[name] for name in part] for part in some]
+            try:
+                with undisturbed():  # jobs that nobody knows of would be submitted again
+                    elements = submit_array(sweep, profile, parts)
+                    jobs.note(elements, commit=git_commit(), submitted=time.time())
+            except ConfigError as error:
+                before = f"; {len(submitted)} jobs were submitted before that" if submitted else ""
+                raise ConfigError(f"{error}{before}") from None
             submitted += elements
     return submitted
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put off Ctrl-C and the like until the block has ended."""
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    )
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def submit_report(sweep: Sweep, profile: Profile, after: list[str], command: str) -> None:
+    """Submit the writing of the report, for when the jobs have ended in whatever way."""
+    arrays = sorted({job.partition("_")[0] for job in after})
+    settings = parameters(sweep, replace(profile, gpus="0", runs_per_job=1))
+    executor = executor_for(sweep, profile)
+    executor.update_parameters(**settings, dependency=f"afterany:{':'.join(arrays)}")
+    with undisturbed():
+        job = executor.submit(write_report, sweep, command)
+        Jobs(sweep.folder).note({job.job_id: []}, submitted=time.time())
 
 
 def left(sweep: Sweep, jobs: Jobs) -> dict[str, Path]:

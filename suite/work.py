@@ -7,9 +7,9 @@ from pathlib import Path
 from suite.claims import Claimed
 from suite.keys import ConfigError
 from suite.logs import set_up_logging, silence_libraries
-from suite.results import RunFolder
+from suite.results import RunFolder, git_commit
 from suite.signals import NOTICE, Interrupted, interruptible
-from suite.slurm import choose_gpu, requeue, runs_still
+from suite.slurm import Jobs, choose_gpu, own_job, requeue, runs_still
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +26,23 @@ def work(runs: Sequence[Path]) -> None:
         with interruptible():  # until here submitit swallows SIGTERM
             set_up_logging()
             silence_libraries()
+            warn_of_other_code(runs)
             for path in runs:
                 attempt(RunFolder(path))
     except Interrupted as interruption:
         # Without a notice SIGTERM may also mean preemption; a cancelled job runs no longer.
         if str(interruption) == NOTICE.name or runs_still():
             requeue()
+
+
+def warn_of_other_code(runs: Sequence[Path]) -> None:
+    """Say so where a job runs other code than there was when it was submitted."""
+    job = own_job()
+    if job is None or not runs:
+        return
+    then, now = Jobs(runs[0].parents[1]).commit_of(job), git_commit()
+    if then is not None and then != now:
+        logger.warning("the code is at %s now and was at %s at submission", now, then)
 
 
 def attempt(run: RunFolder) -> str:

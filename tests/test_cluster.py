@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from suite import slurm
+from suite import slurm, submit
 from suite.cluster import Profile, load_profile
 from suite.keys import ConfigError
+from suite.results import git_commit
 from suite.slurm import choose_gpu
 from suite.submit import parameters, refusal
 from suite.sweep import load_sweep
+from suite.work import warn_of_other_code
 from tests.conftest import ROOT
 
 
@@ -94,6 +96,42 @@ def test_only_jobs_of_the_sweeps_name_are_its_own(
     jobs.note({"3": ["e"]})
     expected = {"a": "1_0 RUNNING", "b": "1_0 RUNNING", "c": "1_1 PENDING (Resources)"}
     assert jobs.by_run(jobs.active()) == expected
+
+
+def test_a_refusal_says_what_was_submitted_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = load_sweep(ROOT / "configs/sweeps/lm.yaml", [f"results_dir={tmp_path}"])
+    calls: list[int] = []
+
+    def array(sweep: object, profile: object, parts: list[list[Path]]) -> dict[str, list[str]]:
+        calls.append(len(parts))
+        if len(calls) == 2:
+            raise ConfigError("sbatch refused the job: too many")
+        return {f"5_{i}": [path.name for path in part] for i, part in enumerate(parts)}
+
+    monkeypatch.setattr(submit, "submit_array", array)
+    monkeypatch.setattr(submit, "largest_array", lambda: 4)
+    with pytest.raises(ConfigError, match="too many; 4 jobs were submitted before that"):
+        submit.submit(sweep, Profile(), retry=False)
+    assert calls == [4, 4]
+    assert len(slurm.Jobs(sweep.folder).elements()) == 4
+
+
+def test_a_job_says_that_the_code_changed_since_it_was_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = [tmp_path / "mine/runs/a"]
+    jobs = slurm.Jobs(tmp_path / "mine")
+    jobs.note({"7_0": ["a"]}, commit=git_commit())
+    jobs.note({"8_0": ["a"]}, commit="another")
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    for job, said in (("7", ""), ("8", "was at another at submission")):
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", job)
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+        warn_of_other_code(runs)
+        assert said in caplog.text
+        assert bool(caplog.text) == bool(said)
 
 
 def test_the_readme_explains_every_key() -> None:

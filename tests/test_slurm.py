@@ -258,6 +258,19 @@ def test_detached_jobs_are_shown_and_cancelled(
     assert states <= {"queued", "interrupted", "finished"}
 
 
+def test_after_detached_jobs_a_further_one_writes_the_report(
+    cluster: dict[str, str], suite: Suite, tmp_path: Path
+) -> None:
+    code, output = suite(*sweep_of(tmp_path, 1), "--cluster", "test", "--detach")
+    assert code == 0, output
+    assert "submitted 1 jobs" in output
+    assert "a further job writes the report" in output
+    waiting = client(cluster, "squeue", "--noheader", "--format=%r")
+    assert "Dependency" in waiting
+    wait_for(lambda: not client(cluster, "squeue", "--noheader"), "the end of the jobs")
+    assert "| sphere-3d | mixed | 1 |" in (tmp_path / "mine/report.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("profile", "message"),
     [
