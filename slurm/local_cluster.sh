@@ -265,7 +265,10 @@ show() {
 
 case ${1:-} in
 start) start ;;
-stop) stop_daemons && rm -rf "$dir" ;;
+stop)
+	[ -e "$SLURM_CONF" ] || [ ! -e "$dir" ] || fail "$dir holds no cluster of mine; nothing was deleted"
+	stop_daemons && rm -rf "$dir"
+	;;
 status) show ;;
 *) sed -n '2,/^set /{/^set /!s/^# \{0,1\}//p}' "$0" >&2; exit 2 ;;
 esac

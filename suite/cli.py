@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from suite.keys import ConfigError
 from suite.logs import set_up_logging, silence_libraries
+from suite.signals import STOPPED
 
 if TYPE_CHECKING:
     from suite.cluster import Profile
     from suite.config import Config
     from suite.sweep import Sweep
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, STOPPED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

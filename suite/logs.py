@@ -2,12 +2,33 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 def set_up_logging() -> None:
     """Show our own messages, and of the libraries' only warnings that concern the user."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     logging.getLogger("suite").setLevel(logging.INFO)
+
+
+@contextmanager
+def also_in(path: Path) -> Iterator[None]:
+    """Append what is logged meanwhile to a file, and the traceback of what ends the block."""
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    except Exception as error:
+        trace = (type(error), error, error.__traceback__)
+        note = logging.LogRecord("suite", logging.ERROR, "", 0, "it failed", None, trace)
+        handler.handle(note)
+        raise
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 def silence_libraries() -> None:

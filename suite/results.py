@@ -47,6 +47,8 @@ class RunFolder:
     environment.json  versions, machine and git commit
     metrics.jsonl     one row per logged step; holds nothing that depends on the clock
     progress.json     where the run stands, for whoever watches
+    attempts.jsonl    when, where and from which step it was begun or gone on with
+    log.txt           what it said, and what went wrong
     checkpoints/      last.ckpt and previous.ckpt
     summary.json      how it ended: status, score, wall time; absent until then
     """
@@ -54,6 +56,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
+        self.attempts_path = path / "attempts.jsonl"
+        self.log_path = path / "log.txt"
         self.checkpoints = path / "checkpoints"
         self.held: Claim | None = None
 
@@ -80,6 +84,13 @@ class RunFolder:
                 leftover.unlink(missing_ok=True)
         (self.path / "summary.json").unlink(missing_ok=True)
         write_json(self.path / "environment.json", environment())
+        row = {"step": self.progress().get("step") or 0, **who()}
+        with self.attempts_path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """Return when, where and from which step each attempt began."""
+        return read_json_lines(self.attempts_path)[0]
 
     def config(self) -> Config:
         """Load the configuration; raises ConfigError."""
@@ -134,9 +145,7 @@ class RunFolder:
 
     def report_progress(self, **facts: Any) -> None:
         """Say where the run stands, to whoever watches."""
-        job = os.environ.get("SUBMITIT_LOCAL_JOB_ID") or own_job()
-        who = {"pid": os.getpid(), "job": job, "updated": time.time()}
-        write_json(self.path / "progress.json", facts | who)
+        write_json(self.path / "progress.json", facts | who())
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return all whole rows of metrics."""
@@ -155,6 +164,12 @@ class RunFolder:
         text = "".join(f"{json.dumps(row)}\n" for row in kept)
         write_text(self.metrics_path, text)
         return len(rows) - len(kept) + broken
+
+
+def who() -> dict[str, Any]:
+    """Describe this process and the time."""
+    job = os.environ.get("SUBMITIT_LOCAL_JOB_ID") or own_job()
+    return {"pid": os.getpid(), "host": platform.node(), "job": job, "updated": time.time()}
 
 
 def environment() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from types import FrameType
 
 NOTICE = signal.SIGUSR2  # what SLURM is asked to send ahead of a time limit or a preemption
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, NOTICE)
+STOPPED = 130  # exit code of a process that such a signal stopped
 
 
 class Interrupted(BaseException):

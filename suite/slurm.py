@@ -1,21 +1,15 @@
 """What SLURM knows of a sweep: its jobs are noted in the sweep's folder, their states asked for."""
 
-import logging
 import os
 import shutil
-import signal
 import subprocess
-import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from suite.files import read_json, write_json
 from suite.keys import ConfigError
 
-logger = logging.getLogger(__name__)
-
-TRIES, BREATH = 5, 5.0  # seconds between them
 PATIENCE = 60  # seconds that a busy controller may take to answer
 ENDING = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE")
 
@@ -57,6 +51,42 @@ def queue() -> dict[str, Entry]:
     }
 
 
+def states_of(name: str, jobs: set[str]) -> dict[str, str]:
+    """Return the states of jobs of a name by id: from accounting, else what squeue remembers."""
+    if not jobs:
+        return {}
+    arrays = ",".join(sorted({job.partition("_")[0] for job in jobs}))
+    form = "--format=JobID,JobName,State"
+    accounts = ("sacct", "--noheader", "--parsable2", "--allocations", f"--jobs={arrays}", form)
+    remembered = ("squeue", "--noheader", "--array", "--states=all", "--me", "--format=%i|%j|%T")
+    found: dict[str, str] = {}
+    for command in (accounts, remembered):
+        try:
+            rows = [line.strip().split("|") for line in ask(*command).splitlines()]
+        except ConfigError:  # without accounting, or without SLURM
+            continue
+        told = {
+            job: row[2].split()[0]
+            for row in rows
+            if len(row) == 3 and row[1] == name
+            for job in elements_of(row[0])
+        }
+        found = {job: state for job, state in told.items() if job in jobs} | found
+    return found
+
+
+def elements_of(job: str) -> list[str]:
+    """Return the ids that sacct's name for several elements stands for, as in `17_[0-2,5%4]`."""
+    array, opened, inside = job.partition("_[")
+    if not opened:
+        return [job]
+    found: list[str] = []
+    for part in inside.rstrip("]").partition("%")[0].split(","):
+        first, _, last = part.partition("-")
+        found += [f"{array}_{i}" for i in range(int(first), int(last or first) + 1)]
+    return found
+
+
 def largest_array() -> int:
     """Return how many elements an array may have here."""
     for line in ask("scontrol", "show", "config").splitlines():
@@ -84,7 +114,7 @@ class Jobs:
     def elements(self) -> dict[str, list[str]]:
         """Return the runs of all jobs that were ever submitted, by id."""
         found: dict[str, list[str]] = {}
-        for path in sorted(self.folder.glob("*.json")):
+        for path in sorted(self.folder.glob("*.json"), key=lambda path: int(path.stem)):
             found |= (read_json(path) or {}).get("elements", {})
         return found
 
@@ -98,6 +128,14 @@ class Jobs:
         noted = self.elements()
         waiting = queue() if noted else {}
         return {job: e for job, e in waiting.items() if job in noted and e.name == self.name}
+
+    def endings(self, runs: Iterable[str]) -> dict[str, str]:
+        """Return the last job of each run and how it ended, as in `17_3 TIMEOUT`, where known."""
+        wanted = set(runs)
+        last = {run: job for job, names in self.elements().items() for run in names}
+        last = {run: job for run, job in last.items() if run in wanted}
+        ended = states_of(self.name, set(last.values()))
+        return {run: f"{job} {ended[job]}" for run, job in last.items() if job in ended}
 
     def by_run(self, active: dict[str, Entry]) -> dict[str, str]:
         """Return job and state of every run that one of the active jobs is for, by its name."""
@@ -132,39 +170,3 @@ def choose_gpu() -> None:
     if own_job() is not None and len(visible) > 1:
         worker = int(os.environ.get("SLURM_LOCALID", 0))
         os.environ["CUDA_VISIBLE_DEVICES"] = visible[worker % len(visible)]
-
-
-def runs_still() -> bool:
-    """Tell whether the job that this process is a part of runs, and was not cancelled."""
-    job = own_job()
-    try:
-        return job is not None and ask("squeue", "-h", f"--jobs={job}", "-o%T").strip() == "RUNNING"
-    except ConfigError:
-        return False
-
-
-def requeue() -> None:
-    """Put the job that this process is a part of back into the queue; nothing outside of one.
-
-    SLURM ends the job with SIGTERM at once, this process and what it started alike: who asks must
-    be deaf to that. Of several workers that ask only the first one has an effect.
-    """
-    job = own_job()
-    if job is None:
-        return
-    command = ["bash", "-c", "trap '' TERM; exec scontrol requeue \"$0\"", job]
-    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    try:
-        for _ in range(TRIES):  # the controller may be busy, or restarting
-            try:
-                done = subprocess.run(
-                    command, check=False, timeout=PATIENCE, start_new_session=True
-                )
-                if done.returncode == 0:
-                    return
-                logger.warning("scontrol requeue %s ended with %s", job, done.returncode)
-            except (subprocess.TimeoutExpired, OSError) as error:
-                logger.warning("scontrol requeue %s: %s", job, error)
-            time.sleep(BREATH)
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -49,20 +49,46 @@ def print_status(folder: Path) -> int:
         raise ConfigError(f"{folder}: no runs there; `suite sweep` starts a sweep")
     states: dict[str, State] = {run.path.name: run.state() for run in runs}
     console = Console()
-    console.print(runs_table(runs, states, MOST_ROWS, jobs_of(folder)))
+    jobs = jobs_of(folder, console)
+    console.print(runs_table(runs, states, MOST_ROWS, jobs))
     count = Counter(states.values())
     console.print(", ".join(f"{count[state]} {state}" for state in ORDER if count[state]))
     print_errors(console, [run for run in runs if states[run.path.name] == "failed"])
+    waiting = {name: state for name, state in states.items() if name not in jobs}
+    for sentence in endings(folder, waiting)[:MOST_ROWS]:
+        console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
-def jobs_of(folder: Path) -> dict[str, str]:
-    """Return job and state of the runs that SLURM still knows of; nothing where it is not asked."""
+def jobs_of(folder: Path, console: Console) -> dict[str, str]:
+    """Return job and state of the runs that SLURM still knows of; says so where it is not asked."""
     jobs = Jobs(folder)
     try:
         return jobs.by_run(jobs.active())
-    except ConfigError:
-        return {}  # looked at from a machine without SLURM, or the controller is down
+    except ConfigError as error:  # a machine without SLURM, or the controller is down
+        console.print(f"without SLURM's word: {error}", soft_wrap=True)
+        return {}
+
+
+def endings(folder: Path, states: dict[str, State]) -> list[str]:
+    """Explain in a sentence each, where SLURM knows, why runs are not done and no job is left."""
+    torn = [name for name, state in states.items() if state in ("queued", "interrupted")]
+    return [
+        f"{states[run]}: {run}: job {ending}; {last_line(folder, ending.split()[0])}"
+        for run, ending in Jobs(folder).endings(torn).items()
+    ]
+
+
+def last_line(folder: Path, job: str) -> str:
+    """Return what a job said last, and where."""
+    path = folder / "logs" / f"{job}_0_log.out"
+    try:
+        lines = path.read_text(errors="replace").split("\n")
+    except OSError:
+        return f"it left no log: could its node write {folder.resolve()}?"
+    said = [line.strip() for line in lines if line.strip()]
+    errors = [line for line in said if "error" in line.lower()]
+    return f"{path}: {(errors or said or ['nothing'])[-1]}"
 
 
 def summarise(sweep: Sweep, page: Path) -> None:

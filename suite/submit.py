@@ -22,11 +22,13 @@ from suite.monitor import Monitor
 from suite.report import write_report
 from suite.results import RunFolder, git_commit
 from suite.slurm import Jobs, largest_array, pieces
+from suite.status import endings
 from suite.sweep import Sweep
 from suite.work import work
 
 POLL_SECONDS = 3.0  # between looks at the run folders
 ASK_SECONDS = 10.0  # between questions to the controller
+REQUEUE = Path(__file__).with_name("requeue.sh")
 SETTLING_SECONDS = 60.0  # until what a node wrote is seen here, through a shared file system
 
 
@@ -151,12 +153,19 @@ def parameters(sweep: Sweep, profile: Profile) -> dict[str, Any]:
         "signal_delay_s": profile.notice_seconds,
         "array_parallelism": profile.at_once,
         "setup": profile.setup,
+        "teardown": [f"set -- $?\n{REQUEUE.read_text()}"],
         "stderr_to_stdout": True,
         # From 22.05 on srun does not take this over from the job.
         "srun_args": [f"--cpus-per-task={profile.cpus}"],
-        "additional_parameters": {"requeue": True, **gpus, **profile.options},
+        "additional_parameters": {"requeue": True, **gpus, **flags(profile.options)},
         **{name: value for name, value in given.items() if value is not None},
     }
+
+
+def flags(options: dict[str, str]) -> dict[str, str | bool]:
+    """Return options of sbatch, those that take no value as True, or left out."""
+    given = {name: value for name, value in options.items() if value.lower() != "false"}
+    return {name: value.lower() == "true" or value for name, value in given.items()}
 
 
 def script(sweep: Sweep, profile: Profile) -> str:
@@ -182,6 +191,8 @@ def follow(sweep: Sweep, command: str) -> Outcome:
             )
             return Outcome(all_finished=False, stopped=True)
         say_what_is_left(monitor, sweep, command)
+        for sentence in endings(sweep.folder, monitor.states):
+            monitor.print_line(sentence)
     return Outcome(set(monitor.states.values()) == {"finished"}, stopped=False)
 
 
@@ -214,8 +225,8 @@ def say_what_is_left(monitor: Monitor, sweep: Sweep, command: str) -> None:
     states = list(monitor.states.values())
     if never := states.count("queued"):
         monitor.say(
-            f"{never} runs never began: their jobs were cancelled or died early; see"
-            f" {sweep.folder / 'logs'}, and check that the nodes can write {sweep.folder.resolve()}"
+            f"{never} runs never began: their jobs were cancelled or died early; check that the"
+            f" nodes can write {sweep.folder.resolve()}; `{command}` submits them again"
         )
     if torn := states.count("interrupted"):
         monitor.say(f"{torn} runs were cut short and not requeued; `{command}` continues them")

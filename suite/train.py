@@ -15,6 +15,7 @@ from suite.checkpoints import AtomicCheckpointIO, newest
 from suite.claims import Claimed
 from suite.config import Config
 from suite.domains import build_domain
+from suite.logs import also_in
 from suite.module import Batches, PreferenceModule
 from suite.objectives import build_objective
 from suite.results import RunFolder
@@ -44,7 +45,7 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
         run.create(config)
         run.begin()
         try:
-            with interruptible():
+            with interruptible(), also_in(run.log_path):
                 return fit(config, run, callbacks)
         except Interrupted as interruption:
             return {"status": "interrupted", "signal": str(interruption)}

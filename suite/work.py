@@ -1,38 +1,61 @@
 """What one worker process of a sweep does: claim runs one after another, and train them."""
 
 import logging
+import platform
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from suite.claims import Claimed
 from suite.keys import ConfigError
 from suite.logs import set_up_logging, silence_libraries
-from suite.results import RunFolder, git_commit
-from suite.signals import NOTICE, Interrupted, interruptible
-from suite.slurm import Jobs, choose_gpu, own_job, requeue, runs_still
+from suite.results import RunFolder, check_writable, git_commit
+from suite.signals import STOPPED, Interrupted, interruptible
+from suite.slurm import Jobs, choose_gpu, own_job
 
 logger = logging.getLogger(__name__)
+MOST_FRUITLESS = 3  # attempts
 
 
 def work(runs: Sequence[Path]) -> None:
     """Work through runs that no other process holds.
 
     A run that fails is recorded and left behind; the next one follows. After a stop signal the
-    run in progress saves a checkpoint and the worker ends; where it is SLURM's that a limit or a
-    preemption is near, the job goes back into the queue.
+    run in progress saves a checkpoint and the worker ends; the exit code of a SLURM job's worker
+    then has the batch script put the job back into the queue (requeue.sh).
     """
     try:
         choose_gpu()  # before torch looks
-        with interruptible():  # until here submitit swallows SIGTERM
+        with interruptible():  # until here submitit's own handlers are in place
             set_up_logging()
             silence_libraries()
+            check_folder(runs)
             warn_of_other_code(runs)
             for path in runs:
                 attempt(RunFolder(path))
-    except Interrupted as interruption:
-        # Without a notice SIGTERM may also mean preemption; a cancelled job runs no longer.
-        if str(interruption) == NOTICE.name or runs_still():
-            requeue()
+    except Interrupted:
+        if own_job() is not None:
+            sys.exit(STOPPED)
+
+
+def check_gain(run: RunFolder) -> None:
+    """Fail a run that was told to stop several times in a row before it took a step.
+
+    A job that is shorter than what its run needs to begin would be requeued for ever.
+    """
+    last = [attempt["step"] for attempt in run.attempts()][-MOST_FRUITLESS:]
+    if len(last) == MOST_FRUITLESS and set(last) == {run.progress().get("step")}:
+        times = f"told to stop {MOST_FRUITLESS} times in a row before it took a step"
+        run.finish("failed", error=f"{times}: its jobs are too short; the profile has minutes")
+
+
+def check_folder(runs: Sequence[Path]) -> None:
+    """End the process with one sentence where this node cannot write the results."""
+    try:
+        for folder in {path.parents[1] for path in runs}:
+            check_writable(folder)
+    except ConfigError as error:
+        sys.exit(f"suite: on node {platform.node()}: {error}; all nodes must share that folder")
 
 
 def warn_of_other_code(runs: Sequence[Path]) -> None:
@@ -63,10 +86,12 @@ def attempt(run: RunFolder) -> str:
     except Claimed:
         return "running"
     except Exception as error:
-        logger.exception("%s failed", run.path.name)
+        logger.error("%s failed: %s: %s", run.path.name, type(error).__name__, error)
         if run.state() != "failed":  # it failed before it could say so itself
             run.finish("failed", error=f"{type(error).__name__}: {error}")
         return "failed"
     if summary["status"] == "interrupted":
+        if "step" not in summary and own_job() is not None:
+            check_gain(run)
         raise Interrupted(summary["signal"])
     return str(summary["status"])
