@@ -13,11 +13,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from typing_extensions import override
 
+from suite import ranks
 from suite.config import TrainerConfig
 from suite.domains.base import Domain
 from suite.module import PreferenceModule
 from suite.results import RunFolder
-from suite.signals import STOP_SIGNALS
+from suite.signals import NOTICE, STOP_SIGNALS
 
 WriteRow = Callable[[int, dict[str, float]], None]
 
@@ -63,7 +64,7 @@ class Record(AfterStep):
     def after_step(self, trainer: L.Trainer, step: int, outputs: dict[str, Tensor]) -> None:
         last = step == self.settings.steps
         if step % self.settings.log_every == 0 or last:
-            row = {f"train/{name}": value.item() for name, value in outputs.items()}
+            row = {f"train/{name}": ranks.mean(value.item()) for name, value in outputs.items()}
             row["train/loss"] = row.pop("train/total")
             row |= {f"train/{name}": value for name, value in self.domain.diagnostics().items()}
             self.write_row(step, row)
@@ -102,11 +103,12 @@ class Checkpoint(AfterStep):
     @override
     def after_step(self, trainer: L.Trainer, step: int, outputs: Any) -> None:
         due = step % self.settings.checkpoint_every == 0 or step == self.settings.steps
+        if ranks.anybody(self.stopped_by is not None):  # a signal may reach one before the others
+            self.stopped_by = self.stopped_by or NOTICE
+            trainer.should_stop = True
         if due or self.stopped_by is not None:
             self.run.still_mine()
             trainer.save_checkpoint(self.path)
-        if self.stopped_by is not None:
-            trainer.should_stop = True
 
 
 class ShowProgress(AfterStep):
@@ -115,6 +117,7 @@ class ShowProgress(AfterStep):
     def __init__(self, run: RunFolder, settings: TrainerConfig) -> None:
         self.run = run
         self.settings = settings
+        self.silent = ranks.rank() > 0
         before = run.progress()
         self.score: float | None = before.get("score")
         self.before = before.get("seconds") or 0.0
@@ -144,7 +147,8 @@ class ShowProgress(AfterStep):
         self.shown = self.bar.add_task(
             self.run.path.name, total=self.settings.steps, completed=self.first, shown=""
         )
-        self.bar.start()
+        if not self.silent:
+            self.bar.start()
         self.tell("training", self.first, rate=None)
 
     @override
@@ -165,6 +169,8 @@ class ShowProgress(AfterStep):
     def tell(self, phase: str, step: int, rate: float | None) -> None:
         """Write the progress file."""
         self.told = time.monotonic()
+        if self.silent:
+            return
         self.run.report_progress(
             phase=phase,
             step=step,

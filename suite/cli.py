@@ -1,6 +1,7 @@
 """The command line: suite train · sweep · status · report · evaluate."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -133,6 +134,7 @@ def act_train(options: argparse.Namespace) -> int:
 def train_one(config: "Config") -> int:
     """Run a configuration in this process."""
     config.check_machine()
+    start_ranks(config)
     from suite.claims import Claimed
     from suite.results import RunFolder, check_writable
 
@@ -148,12 +150,30 @@ def train_one(config: "Config") -> int:
         print(f"suite: {type(error).__name__}: {error}", file=sys.stderr)
         print(f"suite: the run so far is in {RunFolder.of(config).path}", file=sys.stderr)
         return EXIT_FAILED
+    if os.environ.get("RANK", "0") != "0":
+        return EXIT_INTERRUPTED if summary["status"] == "interrupted" else 0  # rank 0 speaks
     print(f"{summary['status']}: {RunFolder.of(config).path}", end="")
     print(f"  score {summary['score']:.4g}" if summary.get("score") is not None else "")
     if summary["status"] == "interrupted":
         print("the same command continues from the checkpoint")
         return EXIT_INTERRUPTED
     return 0
+
+
+def start_ranks(config: "Config") -> None:
+    """Become torchrun, which starts a process per device, where the run needs several."""
+    launched = "RANK" in os.environ or "SLURM_PROCID" in os.environ
+    if config.trainer.ranks == 1 or launched:
+        return
+    if config.trainer.num_nodes > 1:
+        raise ConfigError(
+            f"trainer.num_nodes={config.trainer.num_nodes} needs a launcher on every node:"
+            " `suite sweep --cluster`, srun or torchrun"
+        )
+    ranks = f"--nproc-per-node={config.trainer.devices}"
+    module = ["-m", "torch.distributed.run", "--standalone", ranks, "-m", "suite"]
+    os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.threads))
+    os.execv(sys.executable, [sys.executable, *module, *sys.argv[1:]])
 
 
 def sweep_path(name: str) -> Path:
@@ -209,6 +229,11 @@ def act_sweep(options: argparse.Namespace) -> int:
 
         for config in sweep.points.values():
             config.check_machine()
+            if config.trainer.ranks > 1:
+                raise ConfigError(
+                    f"trainer.devices={config.trainer.devices} in a sweep needs --cluster;"
+                    " `suite train` starts the processes of one run here"
+                )
         all_finished, stopped = launch(sweep, options.parallel, options.retry)
     page = write_report(sweep, command_line(options))
     summarise(sweep, page)

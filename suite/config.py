@@ -26,6 +26,7 @@ CHOSEN_BY_NAME: dict[str, dict[str, tuple[type, str]]] = {
 }
 DEFAULT_NAMES = {"objective": "pmpo"}
 UNSIGNED = ("sweep", "results_dir", "logging")  # where and how a run reports, not what it computes
+RANKS = ("devices", "num_nodes", "strategy")  # who computes it; of `trainer`, and unsigned too
 
 
 @dataclass
@@ -68,12 +69,24 @@ class TrainerConfig:
         1, "CPU threads of the run; results are bit-identical for one value", at_least=1
     )
     accelerator: Literal["auto", "cpu", "gpu"] = key("auto", "a GPU where there is one, or given")
+    devices: int = key(
+        1, "GPUs per node that share every batch, or processes on the CPU", at_least=1
+    )
+    num_nodes: int = key(1, "nodes that share every batch", at_least=1)
+    strategy: Literal["ddp", "fsdp"] = key(
+        "ddp", "with several devices: a copy of the networks on each, or a part of them"
+    )
     compile: bool = key(
         False,
         "compile a step's mathematics: worth half a minute for long runs of small networks; on the"
         " CPU it needs a C++ compiler",
     )
     precision: Literal["32-true", "bf16-mixed"] = key("32-true", "of the policy's arithmetic")
+
+    @property
+    def ranks(self) -> int:
+        """How many processes work on the run together."""
+        return self.devices * self.num_nodes
 
     def check(self) -> None:
         """Raise ConfigError where keys do not fit each other."""
@@ -129,6 +142,17 @@ class Config:
                 "domain.samples must be at least 2 with objective.name=dpo, which compares the"
                 f" samples of a context; found {self.domain.samples}"
             )
+        if self.trainer.strategy == "fsdp" and self.domain.gaussian:
+            raise ConfigError(
+                "trainer.strategy=fsdp is for language models, whose networks may not fit on one"
+                f" device; domain.name={self.domain.name} takes ddp"
+            )
+        groups = getattr(self.domain, self.domain.groups_key)
+        if groups % self.trainer.ranks:
+            raise ConfigError(
+                f"domain.{self.domain.groups_key} must be a multiple of the {self.trainer.ranks}"
+                f" ranks of trainer.devices and trainer.num_nodes, found {groups}"
+            )
         if self.domain.reference_must_follow and self.reference.update == "frozen":
             raise ConfigError(
                 f"reference.update must be copy or average with domain.name={self.domain.name}, or"
@@ -166,6 +190,7 @@ class Config:
 def sign(values: dict[str, Any], resolved_objective: dict[str, Any]) -> str:
     """Hash a configuration's values, with derived ones in place of those they follow from."""
     signed = {name: value for name, value in values.items() if name not in UNSIGNED}
+    signed["trainer"] = {k: v for k, v in values["trainer"].items() if k not in RANKS}
     signed["objective"] = signed["objective"] | resolved_objective
     text = json.dumps(signed, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

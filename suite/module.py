@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from typing_extensions import override
 
+from suite import ranks
 from suite.checkpoints import random_state, restore_random_state
 from suite.config import OptimizerConfig, ReferenceConfig, TrainerConfig
 from suite.domains.base import Domain
@@ -48,6 +49,7 @@ class PreferenceModule(L.LightningModule):
         self.policy = domain.policy
         self.reference = domain.reference
         self.step = 0  # optimiser steps so far
+        self.spread = False
         self.terms = torch.compile(self.plain_terms) if trainer.compile else self.plain_terms
 
     @override
@@ -59,9 +61,9 @@ class PreferenceModule(L.LightningModule):
         first, plan = self.step + 1, self.trainer_settings
         taken = [terms for _ in range(plan.steps_per_call) for terms in self.take_step(batch)]
         # Looked at once per call: on a GPU every look waits for all that was started.
-        if not torch.stack([terms["total"] for terms in taken]).isfinite().all():
-            wrong = next(i for i, terms in enumerate(taken) if not terms["total"].isfinite())
-            raise NonFiniteLoss(describe(taken[wrong], first + wrong // plan.accumulate))
+        finite = bool(torch.stack([terms["total"] for terms in taken]).isfinite().all())
+        if ranks.anybody(not finite):  # or one rank would wait for another that has left
+            raise NonFiniteLoss(ranks.first_of(None if finite else complaint(taken, first, plan)))
         logged = {name: value.mean() for name, value in taken[-1].items()}
         logged["reference_reject_share"] = torch.tensor(self.domain.shares.reject)
         return logged
@@ -107,6 +109,15 @@ class PreferenceModule(L.LightningModule):
         return loss, logged
 
     @override
+    def configure_model(self) -> None:
+        """Spread the networks over the ranks where `trainer.strategy` asks for it."""
+        if self.trainer_settings.strategy == "fsdp" and not self.spread and ranks.count() > 1:
+            assert self.device_mesh is not None
+            for network in (self.policy, self.reference):
+                spread(network, self.device_mesh["data_parallel"])
+            self.spread = True
+
+    @override
     def configure_optimizers(self) -> AdamW:
         """Build AdamW over everything that needs a gradient."""
         plan = self.optimizer_settings
@@ -137,6 +148,18 @@ class PreferenceModule(L.LightningModule):
         restore_random_state(checkpoint["random"])
 
 
+def spread(network: nn.Module, mesh: Any) -> None:
+    """Keep a part of a network's parameters on each rank, gathered block by block when needed."""
+    from torch.distributed.fsdp import fully_shard
+
+    blocks = getattr(network, "_no_split_modules", None) or ()  # how transformers names them
+    for module in network.modules():
+        if type(module).__name__ in blocks:
+            fully_shard(module, mesh=mesh)
+    # Else the outermost keeps what it gathered until a backward pass, which the reference lacks.
+    fully_shard(network, mesh=mesh, reshard_after_forward=True)
+
+
 class Batches:
     """A domain's endless batches as Lightning wants them: one iterator over them for every call.
 
@@ -165,6 +188,12 @@ def learning_rate_factor(plan: OptimizerConfig, step: int, steps: int) -> float:
     """Return the factor on the learning rate for the step after `step` finished ones."""
     warmup = min(1.0, (step + 1) / (plan.warmup + 1))
     return warmup * (1 - step / steps if plan.decay == "linear" else 1.0)
+
+
+def complaint(taken: list[dict[str, Tensor]], first: int, plan: TrainerConfig) -> str:
+    """Name the first step whose loss is not finite, and the terms, from those since `first`."""
+    wrong = next(i for i, terms in enumerate(taken) if not terms["total"].isfinite())
+    return describe(taken[wrong], first + wrong // plan.accumulate)
 
 
 def describe(terms: dict[str, Tensor], step: int) -> str:

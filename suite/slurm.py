@@ -123,6 +123,10 @@ class Jobs:
         note = read_json(self.folder / f"{job.partition('_')[0]}.json") or {}
         return note.get("commit")
 
+    def mark_stopped(self, job: str) -> None:
+        """Tell the job's batch script, which waits for all processes, to requeue it."""
+        (self.folder / f"{job}.stopped").touch()
+
     def active(self) -> dict[str, Entry]:
         """Return those of the jobs that wait or run, by id; raises ConfigError without SLURM."""
         noted = self.elements()

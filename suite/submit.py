@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ def submit(sweep: Sweep, profile: Profile, retry: bool) -> list[str]:
 
     Raises ConfigError where SLURM refuses, with its words.
     """
+    check_ranks(sweep, profile)
     sweep.folder.mkdir(parents=True, exist_ok=True)
     jobs = Jobs(sweep.folder)
     with FileLock(sweep.folder / ".submit.lock"):  # or two launchers would submit the same runs
@@ -57,6 +59,21 @@ def submit(sweep: Sweep, profile: Profile, retry: bool) -> list[str]:
     return submitted
 
 
+def check_ranks(sweep: Sweep, profile: Profile) -> None:
+    """Raise ConfigError where the profile's jobs are not what runs of several ranks need."""
+    trainer = next(iter(sweep.points.values())).trainer
+    if trainer.ranks > 1 and profile.runs_per_job > 1:
+        raise ConfigError(
+            f"runs_per_job must be 1 with trainer.devices={trainer.devices} and"
+            f" trainer.num_nodes={trainer.num_nodes}, found {profile.runs_per_job}"
+        )
+    gpus = int(profile.gpus.rpartition(":")[2])
+    if trainer.ranks > 1 and trainer.accelerator != "cpu" and gpus not in (0, trainer.devices):
+        raise ConfigError(
+            f"gpus must give a node the {trainer.devices} of trainer.devices, found {profile.gpus}"
+        )
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Put off Ctrl-C and the like until the block has ended."""
@@ -74,7 +91,8 @@ def submit_report(sweep: Sweep, profile: Profile, after: list[str], command: str
     arrays = sorted({job.partition("_")[0] for job in after})
     settings = parameters(sweep, replace(profile, gpus="0", runs_per_job=1))
     executor = executor_for(sweep, profile)
-    executor.update_parameters(**settings, dependency=f"afterany:{':'.join(arrays)}")
+    alone = {"nodes": 1, "ntasks_per_node": 1, "dependency": f"afterany:{':'.join(arrays)}"}
+    executor.update_parameters(**settings | alone)
     with undisturbed():
         job = executor.submit(write_report, sweep, command)
         Jobs(sweep.folder).note({job.job_id: []}, submitted=time.time())
@@ -142,21 +160,24 @@ def parameters(sweep: Sweep, profile: Profile) -> dict[str, Any]:
             "mail_type",
         )
     }
+    jobs = Jobs(sweep.folder).folder.resolve()
+    trainer = next(iter(sweep.points.values())).trainer  # who computes a run is no axis
+    several = ["--kill-on-bad-exit=1"] if trainer.ranks > 1 else []  # or the others would wait
     gpus = {} if profile.gpus.rpartition(":")[2] == "0" else {"gres": f"gpu:{profile.gpus}"}
     return {
         "job_name": f"suite-{sweep.name}",
         "time": profile.minutes,
-        "nodes": 1,
-        "ntasks_per_node": profile.runs_per_job,
+        "nodes": trainer.num_nodes,
+        "ntasks_per_node": max(profile.runs_per_job, trainer.devices),
         "cpus_per_task": profile.cpus,
         "mem": f"{math.ceil(1024 * profile.memory_gb)}MB",
         "signal_delay_s": profile.notice_seconds,
         "array_parallelism": profile.at_once,
         "setup": profile.setup,
-        "teardown": [f"set -- $?\n{REQUEUE.read_text()}"],
+        "teardown": [f"set -- $? {shlex.quote(str(jobs))}\n{REQUEUE.read_text()}"],
         "stderr_to_stdout": True,
         # From 22.05 on srun does not take this over from the job.
-        "srun_args": [f"--cpus-per-task={profile.cpus}"],
+        "srun_args": [f"--cpus-per-task={profile.cpus}", *several],
         "additional_parameters": {"requeue": True, **gpus, **flags(profile.options)},
         **{name: value for name, value in given.items() if value is not None},
     }

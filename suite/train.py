@@ -9,11 +9,14 @@ from typing import Any
 import lightning.pytorch as L
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch.strategies import ModelParallelStrategy
 
+from suite import ranks
 from suite.callbacks import Checkpoint, Record, ShowProgress
 from suite.checkpoints import AtomicCheckpointIO, newest
 from suite.claims import Claimed
-from suite.config import Config
+from suite.config import Config, TrainerConfig
 from suite.domains import build_domain
 from suite.logs import also_in
 from suite.module import Batches, PreferenceModule
@@ -32,32 +35,69 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
 
     A finished run is left as it is; after a stop signal the status is `interrupted`. Raises
     Claimed where another process works on the run; any other error is also written to the run's
-    summary.
+    summary. Where `trainer.devices` and `trainer.num_nodes` ask for several processes, each calls
+    this, and rank 0 decides for all.
     """
     run = RunFolder.of(config)
     run.path.mkdir(parents=True, exist_ok=True)
+    with ranks.together(config.trainer, run.path):
+        if ranks.rank() == 0:
+            return lead(config, run, callbacks)
+        summary, resume = ranks.tell(None)
+        return summary or recorded(config, run, callbacks, resume)
+
+
+def lead(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict[str, Any]:
+    """Claim the run, and train it together with the ranks that wait for word."""
     if run.state() == "finished":
         logger.info("%s is finished already; nothing to do", run.path)
-        return run.summary() or {}
-    with run.claim():
-        if run.state() == "finished":  # by whoever held it until now
-            return run.summary() or {}
-        run.create(config)
-        run.begin()
-        try:
-            with interruptible(), also_in(run.log_path):
-                return fit(config, run, callbacks)
-        except Interrupted as interruption:
-            return {"status": "interrupted", "signal": str(interruption)}
-        except Claimed:
-            raise  # it is another's now
-        except Exception as error:
-            run.finish("failed", error=f"{type(error).__name__}: {error}")
+        return told(run.summary() or {})
+    try:
+        with run.claim():
+            if run.state() == "finished":  # by whoever held it until now
+                return told(run.summary() or {})
+            run.create(config)
+            run.begin()
+            with also_in(run.log_path):
+                resume = resume_point(run)
+                ranks.tell((None, resume))
+                return recorded(config, run, callbacks, resume)
+    except Claimed:
+        told({"status": "running"})
+        raise
+
+
+def told(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return a summary, after the other ranks got it, who then have nothing to do."""
+    ranks.tell((summary, None))
+    return summary
+
+
+def recorded(
+    config: Config, run: RunFolder, callbacks: Sequence[L.Callback], resume: Path | None
+) -> dict[str, Any]:
+    """Train, and write what goes wrong into the run's summary."""
+    try:
+        with interruptible():
+            return fit(config, run, callbacks, resume)
+    except Interrupted as interruption:
+        return {"status": "interrupted", "signal": str(interruption)}
+    except Claimed:
+        raise  # it is another's now
+    except Exception as error:
+        if ranks.lost_another(error):
+            logger.error("rank %s: another rank is gone: %s", ranks.rank(), error)
             raise
+        which = f"rank {ranks.rank()}: " if ranks.rank() else ""
+        run.finish("failed", error=f"{which}{type(error).__name__}: {error}")
+        raise
 
 
-def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict[str, Any]:
+def fit(
+    config: Config, run: RunFolder, callbacks: Sequence[L.Callback], resume: Path | None
+) -> dict[str, Any]:
     """Build the parts, train, and write what came out."""
+    first = ranks.rank() == 0
     torch.set_num_threads(config.trainer.threads)
     torch.set_flush_denormal(True)  # what Adam's moments of idle units decay to; slow on CPUs
     L.seed_everything(config.seed, verbose=False)
@@ -66,50 +106,71 @@ def fit(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict
     domain = build_domain(config, cache=run.results_dir)
     progress.watch(domain)
     objective = build_objective(config.objective, config.feedback, domain.dimensions)
-    if warning := objective.warning(domain.shares):
+    if first and (warning := objective.warning(domain.shares)):
         logger.warning(warning)
 
-    checkpoint = resume_point(run)
-    tracker = Tracker(config, run.path)
+    tracker = Tracker(config, run.path) if first else None
 
     def log(step: int, row: dict[str, float]) -> None:
-        run.log(step, row)
-        tracker.log(step, row)
-        progress.note(row)
+        if tracker is not None:
+            run.log(step, row)
+            tracker.log(step, row)
+            progress.note(row)
 
     saving = Checkpoint(run, config.trainer)
     trainer = L.Trainer(
         max_epochs=1,
         limit_train_batches=config.trainer.steps // config.trainer.steps_per_call,
         accelerator=config.trainer.accelerator,
-        devices=1,
-        precision=config.trainer.precision,
         callbacks=[
             *callbacks,
             Record(domain, config.trainer, log),
             progress,
             saving,  # last, so that a checkpoint holds what the others did
         ],
-        plugins=[AtomicCheckpointIO(), LightningEnvironment()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **devices(config.trainer),
     )
     module = PreferenceModule(domain, objective, config.optimizer, config.reference, config.trainer)
     try:
-        trainer.fit(module, Batches(domain), ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, Batches(domain), ckpt_path=resume, weights_only=True)
     except BaseException:
-        tracker.finish(failed=True)
+        if tracker is not None:
+            tracker.finish(failed=True)
         raise
     if saving.stopped_by is not None and module.step < config.trainer.steps:
-        tracker.interrupt()
+        if tracker is not None:
+            tracker.interrupt()
         name = signal.Signals(saving.stopped_by).name
         return {"status": "interrupted", "signal": name, "step": module.step}
     (run.path / "policy").mkdir(exist_ok=True)
-    domain.save(run.path / "policy")
+    if first or config.trainer.strategy == "fsdp":
+        domain.save(run.path / "policy")
+    if tracker is None:
+        return {"status": "finished"}
     tracker.finish(failed=False)
     return run.finish("finished", error=None)
+
+
+def devices(settings: TrainerConfig) -> dict[str, Any]:
+    """Return how Lightning is to place the networks; our ranks have met already."""
+    plugins: list[Any] = [AtomicCheckpointIO()]
+    given: dict[str, Any] = {"precision": settings.precision, "plugins": plugins}
+    if settings.ranks == 1:
+        return {**given, "devices": 1, "plugins": [*plugins, LightningEnvironment()]}
+    strategy: Any = "ddp"
+    if settings.strategy == "fsdp":  # the second generation, which Lightning files under this name
+        strategy = ModelParallelStrategy(settings.ranks, 1, save_distributed_checkpoint=False)
+    return {
+        **given,
+        "devices": settings.devices,
+        "num_nodes": settings.num_nodes,
+        "strategy": strategy,
+        "plugins": [*plugins, TorchElasticEnvironment()],
+    }
 
 
 def resume_point(run: RunFolder) -> Path | None:

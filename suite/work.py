@@ -4,6 +4,7 @@ import logging
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from suite.claims import Claimed
@@ -25,7 +26,8 @@ def work(runs: Sequence[Path]) -> None:
     then has the batch script put the job back into the queue (requeue.sh).
     """
     try:
-        choose_gpu()  # before torch looks
+        if len(runs) > 1:
+            choose_gpu()  # before torch looks
         with interruptible():  # until here submitit's own handlers are in place
             set_up_logging()
             silence_libraries()
@@ -34,7 +36,10 @@ def work(runs: Sequence[Path]) -> None:
             for path in runs:
                 attempt(RunFolder(path))
     except Interrupted:
-        if own_job() is not None:
+        job = own_job()
+        if job is not None:
+            with suppress(OSError):  # then the exit code has to do
+                Jobs(runs[0].parents[1]).mark_stopped(job)
             sys.exit(STOPPED)
 
 
@@ -73,13 +78,16 @@ def attempt(run: RunFolder) -> str:
 
     Raises Interrupted after a stop signal.
     """
+    from suite import ranks
     from suite.train import train
 
     state = run.state()
-    if state in ("finished", "failed", "running"):
+    if state in ("finished", "failed"):
         return state
     try:
         config = run.config()
+        if state == "running" and config.trainer.ranks == 1:  # else rank 0 may have begun
+            return state
         if RunFolder.of(config).path.resolve() != run.path.resolve():
             raise ConfigError(f"{run.path}: its config.yaml is of {RunFolder.of(config).path}")
         summary = train(config)
@@ -87,6 +95,8 @@ def attempt(run: RunFolder) -> str:
         return "running"
     except Exception as error:
         logger.error("%s failed: %s: %s", run.path.name, type(error).__name__, error)
+        if ranks.count() > 1:
+            sys.exit(1)  # srun then ends the others, which may wait for this one
         if run.state() != "failed":  # it failed before it could say so itself
             run.finish("failed", error=f"{type(error).__name__}: {error}")
         return "failed"

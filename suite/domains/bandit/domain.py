@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from suite import ranks
 from suite.divergences import GaussianKL, gaussian_kl
 from suite.domains.bandit.config import BanditConfig
 from suite.domains.bandit.functions import FUNCTIONS
@@ -53,7 +54,7 @@ class Bandit:
         """Yield groups of samples of the reference with their scores."""
         shape = (self.settings.contexts, self.settings.samples)
         while True:
-            samples = self.reference.sample(shape, self.generator)
+            samples = ranks.part(self.reference.sample(shape, self.generator))
             yield BanditBatch(samples, self.score(samples))
 
     def score(self, x: Tensor) -> Tensor:

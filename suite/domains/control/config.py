@@ -36,6 +36,7 @@ class ControlConfig:
 
     gaussian: ClassVar[bool] = True
     reference_must_follow: ClassVar[bool] = True  # it samples the actions, and judges them
+    groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
     name: Literal["control"] = key("control", "this domain")
     task: str = key(
         "cartpole-swingup",

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from suite import ranks
 from suite.divergences import gaussian_kl
 from suite.domains.control.config import ControlConfig
 from suite.domains.control.environments import Environments, UnusableObservation
@@ -134,12 +135,13 @@ class Control:
     def draw(self) -> ControlBatch:
         """Sample transitions, draw K actions of the reference at their ends, and label them."""
         size, samples, device = self.settings.batch_size, self.settings.samples, self.device
-        found = Transition(*(part.to(device) for part in self.replay.sample(size)))
+        found = Transition(*(ranks.part(x).to(device) for x in self.replay.sample(size)))
         observation = self.policy.normalized(found.observation)
         next_observation = self.policy.normalized(found.next_observation)
         reference = self.reference.actor(next_observation)
         noise = torch.randn(size, samples, self.dimensions, generator=self.generator)
-        actions = reference.mean[:, None] + reference.std[:, None] * noise.to(device)
+        noise = ranks.part(noise).to(device)
+        actions = reference.mean[:, None] + reference.std[:, None] * noise
         q = self.reference.value(next_observation, actions)
         score = q - self.settings.bound_penalty * beyond_bounds(actions)
         return ControlBatch(
@@ -163,8 +165,9 @@ class Control:
         """Average the shares of labels by sign over a long window; those of ranks are known."""
         if self.settings.labels == "rank":
             return
-        rate = min(1.0, labels.accept.numel() / SHARE_WINDOW)
-        accept = self.shares.accept + rate * (labels.accept.mean().item() - self.shares.accept)
+        rate = min(1.0, ranks.count() * labels.accept.numel() / SHARE_WINDOW)
+        accept = ranks.mean(labels.accept.mean().item())
+        accept = self.shares.accept + rate * (accept - self.shares.accept)
         self.shares = Shares(accept, 1 - accept)
 
     def feedback(self, batch: ControlBatch) -> Feedback:

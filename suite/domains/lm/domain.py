@@ -12,6 +12,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
+from suite import ranks
 from suite.domains.lm.config import LMConfig
 from suite.domains.lm.policy import SequenceStatistics, sequence_statistics, token_logprobs
 from suite.domains.lm.reference import reference_model, save_folder
@@ -57,22 +58,30 @@ class LanguageModel:
     def train_dataloader(self) -> Iterator[LMBatch]:
         """Yield judged completions of training prompts, sampled from the reference."""
         while True:
-            batch = self.draw(self.generator, self.settings.prompts, held_out=False)
+            batch = self.draw(self.generator, self.settings.prompts, held_out=False, share=True)
             self.update_shares(batch.score)
             yield batch
 
     def update_shares(self, score: Tensor) -> None:
         """Average the label shares over a long window: they move when the reference does."""
-        rate = min(1.0, score.numel() / SHARE_WINDOW)
-        accepted = self.shares.accept + rate * (score.mean().item() - self.shares.accept)
+        rate = min(1.0, ranks.count() * score.numel() / SHARE_WINDOW)
+        accepted = ranks.mean(score.mean().item())
+        accepted = self.shares.accept + rate * (accepted - self.shares.accept)
         self.shares = Shares(accepted, 1 - accepted)
 
     @torch.no_grad()
-    def draw(self, generator: torch.Generator, count: int, *, held_out: bool) -> LMBatch:
-        """Draw prompts, K completions each from the reference, and judge them."""
+    def draw(
+        self, generator: torch.Generator, count: int, *, held_out: bool, share: bool = False
+    ) -> LMBatch:
+        """Draw prompts, K completions each from the reference, and judge them.
+
+        Ranks `share` the prompts, or do all the same.
+        """
         prompts = self.task.prompts(count, generator, held_out=held_out)
+        prompts = ranks.part(prompts) if share else prompts
         completions = complete(
-            self.reference, self.tokenizer, self.task, prompts, self.settings.samples, generator
+            *(self.reference, self.tokenizer, self.task, prompts, self.settings.samples, generator),
+            share=share,
         )
         score = judge(self.task, self.tokenizer, prompts, completions)
         return LMBatch(completions, score, token_logprobs(self.reference, completions))

@@ -17,6 +17,7 @@ import torch
 from filelock import FileLock
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.nn.functional import cross_entropy
 from transformers import (
     AutoModelForCausalLM,
@@ -27,6 +28,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from suite import ranks
 from suite.domains.lm.config import LMConfig, PretrainConfig
 from suite.domains.lm.rollout import held_out_accuracy
 from suite.domains.lm.sampling import positions
@@ -44,10 +46,12 @@ def reference_model(
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the reference policy and its tokenizer, training them where the cache is empty."""
     folder = cache / f"{settings.task}-{reference_signature(settings)}"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f".{folder.name}.lock"):
-        if not folder.exists():
-            pretrain(settings, task, folder)
+    if ranks.rank() == 0:
+        cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache / f".{folder.name}.lock"):
+            if not folder.exists():
+                pretrain(settings, task, folder)
+    ranks.tell("it is there")
     return load_folder(folder)
 
 
@@ -200,9 +204,15 @@ def save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 
 
 def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write what `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer` read."""
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    """Write what `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer` read.
+
+    Every rank takes part where the model is spread over them, and rank 0 writes.
+    """
+    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_model_state_dict(model, options=whole) if ranks.count() > 1 else None
+    if ranks.rank() == 0:
+        model.save_pretrained(folder, state_dict=state)
+        tokenizer.save_pretrained(folder)
 
 
 def progress_bar() -> Progress:

@@ -16,8 +16,9 @@ def complete(
     samples: int,
     generator: torch.Generator,
     greedy: bool = False,
+    share: bool = False,
 ) -> Completions:
-    """Complete each prompt `samples` times with a model."""
+    """Complete each prompt `samples` times with a model; ranks that `share` have prompts each."""
     encoded = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
     return sample(
         model,
@@ -27,6 +28,7 @@ def complete(
         max_new_tokens=task.max_new_tokens,
         generator=generator,
         greedy=greedy,
+        share=share,
     )
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from suite import ranks
+
 
 class Completions(NamedTuple):
     """K sampled completions of B prompts, as rows of one left-padded batch."""
@@ -27,12 +29,15 @@ def sample(
     max_new_tokens: int,
     generator: torch.Generator,
     greedy: bool = False,
+    share: bool = False,
 ) -> Completions:
     """Draw `samples` completions per prompt at temperature 1, so that they are samples of π_ref.
 
     No top-k, top-p or temperature: the objective's expectations are under the model itself
     (arXiv 2410.04166). A finished row goes on with padding. `greedy` takes the likeliest token
     instead.
+    Where ranks `share` prompts, each draws the random numbers of all, and takes its own: the tokens
+    are those that one rank with all prompts would draw.
     `generator` lives on the CPU; one draw from it seeds the call's own stream on the model's
     device, so that its state is all that an exact resume needs.
     """
@@ -56,11 +61,12 @@ def sample(
     alive = torch.ones_like(position, dtype=torch.bool)
     tokens, alive_masks = [], []
     for step in range(max_new_tokens):
-        token = pick(logits, stream, greedy)
+        token = logits.argmax(-1) if greedy else pick(logits, stream, share)
         tokens.append(token.where(alive, pad))
         alive_masks.append(alive)
         alive = alive & (token != end)
-        if step == max_new_tokens - 1 or not alive.any():
+        done = not ranks.anybody(bool(alive.any())) if share else not alive.any()
+        if step == max_new_tokens - 1 or done:  # together: a model may be spread over the ranks
             break
         mask = torch.cat([mask, alive_masks[-1][:, None].to(mask.dtype)], 1)
         logits = model(
@@ -81,11 +87,14 @@ def sample(
     )
 
 
-def pick(logits: Tensor, generator: torch.Generator, greedy: bool) -> Tensor:
-    """Return one token per row, [N] from [N, V]."""
-    if greedy:
-        return logits.argmax(-1)
-    return torch.multinomial(logits.float().softmax(-1), 1, generator=generator)[:, 0]
+def pick(logits: Tensor, generator: torch.Generator, share: bool) -> Tensor:
+    """Draw one token per row, [N] from [N, V], as torch.multinomial does: first to arrive."""
+    rows, vocabulary = logits.shape
+    times = torch.empty(
+        (ranks.count() if share else 1) * rows, vocabulary, device=logits.device
+    ).exponential_(generator=generator)
+    times = ranks.part(times) if share else times
+    return (logits.float().softmax(-1) / times).argmax(-1)
 
 
 def positions(mask: Tensor) -> Tensor:
