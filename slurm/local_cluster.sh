@@ -87,6 +87,7 @@ write_configuration() {
 		SlurmdTimeout=15
 		MinJobAge=3600
 		MaxArraySize=$array
+		EnforcePartLimits=ALL
 		SchedulerParameters=batch_sched_delay=0,sched_interval=2,sched_min_interval=0,bf_interval=2
 		DependencyParameters=kill_invalid_depend
 		SelectType=select/cons_tres

@@ -27,6 +27,10 @@ class Claimed(Exception):
     """Another process works on this run."""
 
 
+class Lost(Claimed):
+    """Another process has taken over this run, whose owner seemed dead."""
+
+
 class Claim:
     """The right to work on the run in a folder; raises Claimed where somebody else has it."""
 
@@ -57,9 +61,9 @@ class Claim:
                 os.utime(self.path)
 
     def check(self) -> None:
-        """Raise Claimed where the claim was lost, as by a process that was suspended for long."""
+        """Raise Lost where the claim was lost, as by a process that was suspended for long."""
         if not self.path.exists():
-            raise Claimed(f"{self.folder} was taken over by another process, this one seemed dead")
+            raise Lost(f"{self.folder} was taken over by another process, this one seemed dead")
 
     def release(self) -> None:
         """Let others have the run."""

@@ -85,7 +85,7 @@ def last_line(folder: Path, job: str) -> str:
     try:
         lines = path.read_text(errors="replace").split("\n")
     except OSError:
-        return f"it left no log: could its node write {folder.resolve()}?"
+        return f"no log: its node could not write {folder.resolve()}, or has another folder there"
     said = [line.strip() for line in lines if line.strip()]
     errors = [line for line in said if "error" in line.lower()]
     return f"{path}: {(errors or said or ['nothing'])[-1]}"

@@ -15,7 +15,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from suite import ranks
 from suite.callbacks import Checkpoint, Record, ShowProgress
 from suite.checkpoints import AtomicCheckpointIO, newest
-from suite.claims import Claimed
+from suite.claims import Claimed, Lost
 from suite.config import Config, TrainerConfig
 from suite.domains import build_domain
 from suite.logs import also_in
@@ -42,9 +42,13 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
     run.path.mkdir(parents=True, exist_ok=True)
     with ranks.together(config.trainer, run.path):
         if ranks.rank() == 0:
-            return lead(config, run, callbacks)
-        summary, resume = ranks.tell(None)
-        return summary or recorded(config, run, callbacks, resume)
+            summary = lead(config, run, callbacks)
+        else:
+            summary, resume = ranks.tell(None)
+            summary = summary or recorded(config, run, callbacks, resume)
+    if summary.get("status") == "running":
+        raise Claimed(summary["owner"])
+    return summary
 
 
 def lead(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dict[str, Any]:
@@ -62,9 +66,10 @@ def lead(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dic
                 resume = resume_point(run)
                 ranks.tell((None, resume))
                 return recorded(config, run, callbacks, resume)
-    except Claimed:
-        told({"status": "running"})
+    except Lost:
         raise
+    except Claimed as refusal:
+        return told({"status": "running", "owner": str(refusal)})
 
 
 def told(summary: dict[str, Any]) -> dict[str, Any]:
@@ -152,6 +157,7 @@ def fit(
     if tracker is None:
         return {"status": "finished"}
     tracker.finish(failed=False)
+    logger.info("%s finished", run.path.name)
     return run.finish("finished", error=None)
 
 

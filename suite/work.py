@@ -3,11 +3,12 @@
 import logging
 import platform
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from suite.claims import Claimed
+from suite.claims import DEAD, RENEWED, Claimed
 from suite.keys import ConfigError
 from suite.logs import set_up_logging, silence_libraries
 from suite.results import RunFolder, check_writable, git_commit
@@ -35,12 +36,23 @@ def work(runs: Sequence[Path]) -> None:
             warn_of_other_code(runs)
             for path in runs:
                 attempt(RunFolder(path))
+            if own_job() is not None:
+                for path in runs:
+                    outlast(RunFolder(path))
     except Interrupted:
         job = own_job()
         if job is not None:
             with suppress(OSError):  # then the exit code has to do
                 Jobs(runs[0].parents[1]).mark_stopped(job)
             sys.exit(STOPPED)
+
+
+def outlast(run: RunFolder) -> None:
+    """Take a run over from an owner that died with its node, whose claim holds for a while."""
+    deadline = time.monotonic() + DEAD + 2 * RENEWED
+    while run.state() == "running" and time.monotonic() < deadline:
+        time.sleep(RENEWED / 5)
+    attempt(run)
 
 
 def check_gain(run: RunFolder) -> None:
@@ -92,6 +104,8 @@ def attempt(run: RunFolder) -> str:
             raise ConfigError(f"{run.path}: its config.yaml is of {RunFolder.of(config).path}")
         summary = train(config)
     except Claimed:
+        if ranks.count() > 1:  # lost it in the middle
+            sys.exit(1)
         return "running"
     except Exception as error:
         logger.error("%s failed: %s: %s", run.path.name, type(error).__name__, error)

@@ -25,9 +25,9 @@ def start(arguments: Sequence[str], **options: object) -> "subprocess.Popen[str]
     )
 
 
-def finish(process: "subprocess.Popen[str]") -> tuple[int, str]:
+def finish(process: "subprocess.Popen[str]", patience: float = PATIENCE) -> tuple[int, str]:
     """Wait for a process; return its exit code and output."""
-    output, _ = process.communicate(timeout=PATIENCE)
+    output, _ = process.communicate(timeout=patience)
     return process.returncode, output
 
 

@@ -1,0 +1,242 @@
+"""What happens to jobs on real clusters, and that nothing of it shows in what comes out."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import psutil
+import pytest
+
+from tests import processes
+from tests.slurm.cluster import (
+    Cluster,
+    control,
+    has_checkpoint,
+    logs_in,
+    runs_in,
+    submitted,
+    sweep_of,
+    wait_for,
+)
+
+LONGER = ["trainer.steps=30000", "trainer.checkpoint_every=15000", "trainer.eval_every=5000"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_pieces(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in jobs that are too short for it, begun while the other tests are at work."""
+    folder = tmp_path_factory.mktemp("pieces")
+    profile = folder / "short.yaml"
+    # SLURM sees to limits every 30 seconds: of each minute some twenty remain for steps.
+    profile.write_text("{minutes: 1, notice_seconds: 30, cpus: 1, memory_gb: 1}")
+    where = ["--cluster", str(profile), "--detach"]
+    code, output = cluster.suite(*sweep_of(folder, 1), *LONGER, *where)
+    assert code == 0, output
+    return folder
+
+
+def end(cluster: Cluster, folder: Path, seeds: int, at_most: int = 3) -> int:
+    """Follow a sweep until all is finished, submitting again what is left; return how often."""
+    for count in range(at_most):
+        code, output = cluster.suite(*sweep_of(folder, seeds), "--cluster", "test")
+        if code == 0:
+            return count
+        assert "were cut short and not requeued" in output
+    raise AssertionError(output)
+
+
+def test_jobs_that_are_cut_short_in_every_way_end_bit_identical(
+    quiet: dict[str, str], cluster: Cluster, tmp_path: Path
+) -> None:
+    noticed, terminated, requeued, killed = submitted(cluster, tmp_path, 4, waited_for=4)
+    cluster("scancel", "--signal=USR2", noticed)
+    cluster("scancel", "--signal=TERM", terminated)  # all that a job hears at some sites
+    cluster("scontrol", "requeue", requeued)
+    cluster("scancel", "--signal=KILL", "--full", killed)
+    wait_for(lambda: "RUNNING" not in states(cluster), "the jobs' ends")
+    assert states(cluster).count("PENDING") >= 3, "all but the killed one go back by themselves"
+    _, output = cluster.suite("status", "mine", f"results_dir={tmp_path}")
+    assert f"job {killed} " in output, "what became of the killed one is told"
+    end(cluster, tmp_path, 4)
+    assert processes.contents(tmp_path / "mine") == quiet
+    for run in runs_in(tmp_path):
+        first, second, *_ = run.attempts()
+        assert first["step"] == 0 < second["step"]
+        assert run.log_path.read_text().count(" finished") == 1
+
+
+def states(cluster: Cluster) -> str:
+    return cluster("squeue", "--noheader", "--array", "--name=suite-mine", "--format=%T")
+
+
+def test_preempted_jobs_go_on_and_end_bit_identical(
+    quiet: dict[str, str], cluster: Cluster, tmp_path: Path
+) -> None:
+    submitted(cluster, tmp_path, 2, waited_for=2)
+    every = ["--nodes=2", "--cpus-per-task=16", "--ntasks-per-node=1", "--mem=0"]
+    cluster("srun", "--chdir=/tmp", "--partition=urgent", "--exclusive", *every, "true")
+    assert end(cluster, tmp_path, 2) == 0, "nothing had to be submitted again"
+    assert processes.contents(tmp_path / "mine").items() <= quiet.items()
+    assert all(len(run.attempts()) > 1 for run in runs_in(tmp_path))
+
+
+def test_a_job_whose_node_dies_goes_on_at_another_one(
+    quiet: dict[str, str], cluster: Cluster, tmp_path: Path
+) -> None:
+    (job,) = submitted(cluster, tmp_path, 1)
+    node = cluster("squeue", "--noheader", "--array", f"--job={job}", "--format=%N").strip()
+    own = f"slurmstepd: [{job.partition('_')[0]}."  # one element, which has the array's number
+    steps = [p for p in psutil.process_iter() if " ".join(p.cmdline()).startswith(own)]
+    assert len(steps) == 2, "the batch script's, and srun's"
+    for process in [psutil.Process(cluster.pid(node)), *steps]:
+        for each in [process, *process.children(recursive=True)]:
+            each.kill()
+    try:
+        # SLURM notices after a while, and requeues what was there.
+        assert end(cluster, tmp_path, 1) == 0
+    finally:
+        cluster.start(node)
+    assert processes.contents(tmp_path / "mine").items() <= quiet.items()
+    assert len(runs_in(tmp_path)[0].attempts()) == 2
+    wait_for(lambda: control("status", cluster.folder).returncode == 0, "the node")
+
+
+def test_a_killed_process_is_told_in_a_sentence_and_the_others_go_on(
+    quiet: dict[str, str], cluster: Cluster, tmp_path: Path
+) -> None:
+    submitted(cluster, tmp_path, 2, waited_for=2)
+    first, second = runs_in(tmp_path)
+    os.kill(first.progress()["pid"], signal.SIGKILL)  # as the kernel does when memory runs out
+    wait_for(lambda: second.state() == "finished", "the other run")
+    _, output = cluster.suite("status", "mine", f"results_dir={tmp_path}")
+    assert "1 interrupted, 1 finished" in output
+    assert f"interrupted: {first.path.name}: job {first.progress()['job']} FAILED" in output
+    assert "srun: error" in output
+    assert "Killed" in output
+    end(cluster, tmp_path, 2)
+    assert processes.contents(tmp_path / "mine").items() <= quiet.items()
+
+
+def test_a_controller_that_restarts_is_not_noticed(
+    quiet: dict[str, str], cluster: Cluster, tmp_path: Path
+) -> None:
+    submitted(cluster, tmp_path, 2)
+    following = processes.start(
+        [*sweep_of(tmp_path, 2), "--cluster", "test"], env=cluster.environment
+    )
+    os.kill(cluster.pid("slurmctld"), signal.SIGKILL)
+    cluster.start("slurmctld")
+    code, output = processes.finish(following)
+    assert code in (0, 2), output
+    if code == 2:  # it asked at the very moment
+        assert output.startswith("suite: s")
+    end(cluster, tmp_path, 2)
+    assert processes.contents(tmp_path / "mine").items() <= quiet.items()
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nobody write into a folder for a while."""
+    try:
+        subprocess.run(["mount", "--bind", folder, folder], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting is not allowed here")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_folder_that_the_nodes_cannot_write_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    profile = tmp_path / "held.yaml"
+    profile.write_text("{cpus: 1, memory_gb: 1, options: {hold: true}}")
+    where = ["--cluster", str(profile), "--detach"]
+    code, output = cluster.suite(*sweep_of(tmp_path, 2), *where)
+    assert code == 0, output
+    array = min(int(path.stem) for path in (tmp_path / "mine/jobs").glob("*.json"))
+    with read_only(tmp_path):
+        cluster("scontrol", "release", str(array))
+        wait_for(lambda: states(cluster).count("\n") == 1, "the jobs' end")  # the report is held
+        code, output = cluster.suite("status", "mine", f"results_dir={tmp_path}")
+    cluster("scancel", "--name=suite-mine")
+    assert output.count(f"no log: its node could not write {tmp_path / 'mine'}") == 2
+    cluster.wait_for_the_end()
+    assert end(cluster, tmp_path, 2) == 0, "nothing is lost"
+
+
+def test_accounting_remembers_how_jobs_ended(quiet: dict[str, str]) -> None:
+    with TemporaryDirectory(prefix="slurm-", dir="/tmp") as name:
+        folder = Path(name) / "c"
+        started = control("start", folder, CLUSTER_ACCOUNTING="yes", CLUSTER_NODES="1")
+        assert started.returncode == 0, started.stderr
+        settings = {"SLURM_CONF": str(folder / "slurm.conf"), "COLUMNS": "200"}
+        accounted = Cluster(folder, os.environ | settings)
+        results = Path(name) / "r"
+        results.mkdir()
+        try:
+            (job,) = submitted(accounted, results, 1)
+            accounted("scancel", job)
+            accounted.wait_for_the_end()
+            ended = ["sacct", "--noheader", "--allocations", "--format=State", f"--jobs={job}"]
+            wait_for(lambda: "CANCELLED" in accounted(*ended), "the accounts")
+            # squeue forgets; here because the controller starts anew.
+            os.kill(accounted.pid("slurmctld"), signal.SIGKILL)
+            for path in (folder / "state").glob("job_state*"):
+                path.unlink()
+            accounted.start("slurmctld")
+            wait_for(lambda: control("status", folder).returncode == 0, "the controller")
+            assert job not in accounted("squeue", "--noheader", "--states=all", "--array")
+            code, output = accounted.suite("status", "mine", f"results_dir={results}")
+            assert code == 0
+            assert f"job {job} CANCELLED" in output
+        finally:
+            accounted.stop()
+
+
+def test_two_ranks_on_two_nodes_are_one_rank_and_go_on_after_a_requeue(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    profile = tmp_path / "pair.yaml"
+    profile.write_text("{cpus: 1, memory_gb: 1, minutes: 30}")
+    steps = ["trainer.steps=3000", "trainer.checkpoint_every=300"]
+    for name in ("one", "two", "torn"):
+        (tmp_path / name).mkdir()
+    code, output = cluster.suite(*sweep_of(tmp_path / "one", 1), *steps)
+    assert code == 0, output
+    ranks = [*steps, "trainer.num_nodes=2", "--cluster", str(profile)]
+    code, output = cluster.suite(*sweep_of(tmp_path / "two", 1), *ranks)
+    assert code == 0, output
+    torn = [*sweep_of(tmp_path / "torn", 1), *ranks]
+    code, output = cluster.suite(*torn, "--detach")
+    assert code == 0, output
+    run = runs_in(tmp_path / "torn")[0]
+    wait_for(lambda: has_checkpoint(run), "a checkpoint")
+    job = run.progress()["job"]
+    nodes = cluster("squeue", "--noheader", "--array", f"--job={job}", "--format=%N").strip()
+    assert nodes == "node[0-1]"
+    cluster("scontrol", "requeue", job)
+    wait_for(lambda: len(run.attempts()) == 2, "the second start")
+    os.kill(run.attempts()[1]["pid"], signal.SIGKILL)  # rank 0; srun ends the other
+    cluster.wait_for_the_end()
+    assert run.state() == "interrupted"
+    code, output = cluster.suite(*torn)
+    assert code == 0, output
+    whole = runs_in(tmp_path / "two")[0]
+    assert run.metrics() == whole.metrics(), "bit-identical to two ranks that nothing happened to"
+    for one, two in zip(runs_in(tmp_path / "one")[0].metrics(), whole.metrics(), strict=True):
+        assert two == pytest.approx(one, rel=2e-3, abs=1e-4)
+
+
+def test_a_run_that_needs_three_allocations_ends_bit_identical(
+    in_pieces: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    code, output = cluster.suite(*sweep_of(tmp_path, 1), *LONGER)
+    assert code == 0, output
+    cluster.wait_for_the_end()
+    assert logs_in(in_pieces).count(" continues from step ") >= 2
+    assert processes.contents(in_pieces / "mine") == processes.contents(tmp_path / "mine")
