@@ -8,7 +8,7 @@ SUITE := $(VENV)/bin/suite
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep train status report test test-slurm unit check format bench clean
+.PHONY: help setup sweep train status report test test-slurm soak unit check format bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -44,7 +44,11 @@ test: $(READY) ## run all tests
 
 test-slurm: $(READY) ## run the tests that need SLURM, on one that is started for them (Debian, as root)
 	@slurm/local_cluster.sh start >/dev/null && slurm/local_cluster.sh stop
-	@$(VENV)/bin/python -m pytest tests/test_slurm.py
+	@$(VENV)/bin/python -m pytest tests/slurm
+
+soak: $(READY) ## run a sweep on SLURM under sixty faults; writes results/published/soak.md
+	@slurm/local_cluster.sh start >/dev/null && slurm/local_cluster.sh stop
+	@$(VENV)/bin/python -m tests.slurm.soak $(ARGS)
 
 unit: $(READY) ## run the tests that start no processes of their own
 	@$(VENV)/bin/python -m pytest -m 'not slow'

@@ -1,7 +1,7 @@
 """`make soak`: a sweep under many faults, which must end as if nothing had happened.
 
-Faults come in an order that the seed fixes, each kind about as often; when a fault strikes which
-run depends on the machine. Every fault waits until there is something that it can hit, and what is
+Faults come in an order that the seed fixes, each kind about as often; which run one strikes, and
+when, depends on the machine. Every fault waits until there is something that it can hit, and what is
 left is submitted again whenever nothing is in the queue, as a person would. Writes a table of what
 happened; exits with 1 where a run is lost, finished twice, or different from a quiet sweep.
 """
@@ -71,6 +71,19 @@ class Soak:
         """Return the runs that are under way, past their start."""
         return [run for run in runs_in(self.folder) if run.state() == "running"]
 
+    def operate(self) -> None:
+        """Do what a site's staff does after the controller died: resume nodes, release jobs.
+
+        A controller that is killed forgets what it did last, takes a job that it started for a
+        duplicate, and drains the node.
+        """
+        nodes = self.cluster("sinfo", "--noheader", "--Node", "--format=%N|%T").split()
+        for name in {row.partition("|")[0] for row in nodes if "drain" in row or "down" in row}:
+            self.cluster("scontrol", "update", f"NodeName={name}", "State=RESUME")
+        for row in self.cluster("squeue", "--noheader", "--array", "--format=%i|%r").splitlines():
+            if "held" in row:
+                self.cluster("scontrol", "release", row.partition("|")[0].strip())
+
     def strike(self, kind: str) -> None:
         """Wait until a fault has something to hit, and let it happen."""
         acts: dict[str, Callable[[], bool]] = dict(
@@ -83,7 +96,9 @@ class Soak:
                 strict=True,
             )
         )  # fmt: skip
+        self.operate()
         while not acts[kind]():
+            self.operate()
             if not self.queue("RUNNING") and not self.waiting():
                 if self.states()["finished"] == len(runs_in(self.folder)):
                     return
@@ -160,6 +175,7 @@ class Soak:
         """Submit what is left, again and again, until all is finished."""
         for _ in range(at_most):
             while self.queue("RUNNING") or self.waiting():
+                self.operate()
                 time.sleep(1)
             if self.states()["finished"] == len(runs_in(self.folder)):
                 return

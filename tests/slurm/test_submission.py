@@ -1,6 +1,9 @@
 """Sweeps as job arrays: what runs is what runs here, once, and what cannot run is told."""
 
+import os
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -134,6 +137,43 @@ def test_a_refusal_because_of_limits_is_one_sentence(cluster: Cluster, tmp_path:
         cluster("scontrol", "update", "PartitionName=urgent", "MaxTime=INFINITE")
     assert code == 2
     assert "sbatch refused the job: Batch job submission failed: Requested time limit" in output
+
+
+def test_two_thousand_points_are_submitted_and_shown_in_no_time(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    profile = tmp_path / "held.yaml"
+    profile.write_text("{cpus: 1, memory_gb: 1, options: {hold: true}}")
+    command = [*sweep_of(tmp_path, 2000), "--cluster", str(profile), "--detach"]
+    try:
+        code, output, seconds, megabytes = measured(command, cluster)
+        assert (code, "submitted 2000 jobs" in output) == (0, True), output
+        assert seconds < 60
+        assert megabytes < 300
+        assert len(list((tmp_path / "mine/jobs").glob("*.json"))) == 3, "two arrays, and the report"
+        where = ("status", "mine", f"results_dir={tmp_path}")
+        code, output, seconds, megabytes = measured(where, cluster)
+        assert (code, "2000 queued" in output) == (0, True), output
+        assert "PENDING (JobHeldUser)" in output
+        assert seconds < 5
+        assert megabytes < 300
+        code, output, *_ = measured(command, cluster)
+        assert "submitted 0 jobs" in output
+    finally:
+        cluster.suite("cancel", "mine", f"results_dir={tmp_path}")
+    cluster.wait_for_the_end()
+
+
+def measured(command: Sequence[str], cluster: Cluster) -> tuple[int, str, float, float]:
+    """Run `suite …`; return exit code, output, seconds, and the peak memory in MB."""
+    begun = time.monotonic()
+    process = processes.start(command, env=cluster.environment)
+    assert process.stdout is not None
+    output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    return process.returncode, output, time.monotonic() - begun, usage.ru_maxrss / 1024
 
 
 def test_without_slurm_the_launcher_says_so(cluster: Cluster, tmp_path: Path) -> None:
