@@ -1,9 +1,9 @@
 """`make soak`: a sweep under many faults, which must end as if nothing had happened.
 
 Faults come in an order that the seed fixes, each kind about as often; which run one strikes, and
-when, depends on the machine. Every fault waits until there is something that it can hit, and what is
-left is submitted again whenever nothing is in the queue, as a person would. Writes a table of what
-happened; exits with 1 where a run is lost, finished twice, or different from a quiet sweep.
+when, depends on the machine. Every fault waits until there is something that it can hit, and what
+is left is submitted again whenever nothing is in the queue, as a person would. Writes a table of
+what happened; exits with 1 where a run is lost, finished twice, or different from a quiet sweep.
 """
 
 import argparse
