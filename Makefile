@@ -6,6 +6,8 @@ VENV := .venv
 READY := $(VENV)/.ready
 SUITE := $(VENV)/bin/suite
 ARGS ?=
+# Whole files, which share what they set up, on as many cores as there are.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep train status report test test-slurm soak unit check format bench clean
@@ -40,18 +42,18 @@ report: $(READY) ## write a sweep's report from what is there (DOMAIN=lm)
 	@$(SUITE) report $(DOMAIN) $(ARGS)
 
 test: $(READY) ## run all tests
-	@$(VENV)/bin/python -m pytest
+	@$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE)
 
 test-slurm: $(READY) ## run the tests that need SLURM, on one that is started for them (Debian, as root)
 	@slurm/local_cluster.sh start >/dev/null && slurm/local_cluster.sh stop
-	@$(VENV)/bin/python -m pytest tests/slurm
+	@$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) tests/slurm
 
 soak: $(READY) ## run a sweep on SLURM under sixty faults; writes results/published/soak.md
 	@slurm/local_cluster.sh start >/dev/null && slurm/local_cluster.sh stop
 	@$(VENV)/bin/python -m tests.slurm.soak $(ARGS)
 
 unit: $(READY) ## run the tests that start no processes of their own
-	@$(VENV)/bin/python -m pytest -m 'not slow'
+	@$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) -m 'not slow'
 
 check: $(READY) ## what CI runs: format, lint, types, tests
 	@$(VENV)/bin/ruff format --check .

@@ -56,7 +56,7 @@ free_port() { # the next one that nobody listens on; below those that outgoing c
 node_names() { seq -f 'node%g' 0 $((nodes - 1)); }
 
 write_configuration() {
-	local port=16810 i version
+	local port=$((12000 + RANDOM % 18000)) i version # several clusters may start at once
 	version=$(slurmctld -V | sed -E 's/[^0-9]*([0-9]+)\.([0-9]+).*/\1\2/') # 22.05.8 is 2205
 	local ctld dbd
 	ctld=$(free_port); port=$((ctld + 1)); dbd=$(free_port); port=$((dbd + 1))

@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="suite",
         description="Learn from feedback that is positive only, negative only, or both.",
+        epilog="Exit codes: 0 done, 1 a run failed or is left, 2 bad input, 130 stopped.",
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 

@@ -35,8 +35,9 @@ class Profile:
     cpus: int = key(2, "CPUs per worker", at_least=1)
     memory_gb: float = key(8.0, "memory per node, in GB", above=0)
     at_once: int = key(256, "elements of an array that may run at the same time", at_least=1)
-    runs_per_job: int = key(
-        1, "runs that share a job, side by side, each in a worker of its own", at_least=1
+    runs_per_job: int = key(1, "runs that share a job", at_least=1)
+    side_by_side: int | None = key(
+        None, "how many of them go on at once, each in a worker; all unless given", at_least=1
     )
     notice_seconds: int = key(
         120,
@@ -63,11 +64,20 @@ class Profile:
             raise ConfigError(
                 f"gpus must be a number, or a type and a number as in h100:1; found {self.gpus!r}"
             )
+        if self.workers > self.runs_per_job:
+            raise ConfigError(
+                f"side_by_side={self.side_by_side} must be at most runs_per_job={self.runs_per_job}"
+            )
         if self.notice_seconds >= 60 * self.minutes:
             raise ConfigError(
                 f"notice_seconds={self.notice_seconds} must be less than the limit of"
                 f" minutes={self.minutes}"
             )
+
+    @property
+    def workers(self) -> int:
+        """How many processes of a job work through its runs."""
+        return self.side_by_side or self.runs_per_job
 
 
 def load_profile(name: str) -> Profile:

@@ -89,7 +89,7 @@ def undisturbed() -> Iterator[None]:
 def submit_report(sweep: Sweep, profile: Profile, after: list[str], command: str) -> None:
     """Submit the writing of the report, for when the jobs have ended in whatever way."""
     arrays = sorted({job.partition("_")[0] for job in after})
-    settings = parameters(sweep, replace(profile, gpus="0", runs_per_job=1))
+    settings = parameters(sweep, replace(profile, gpus="0", runs_per_job=1, side_by_side=None))
     executor = executor_for(sweep, profile)
     alone = {"nodes": 1, "ntasks_per_node": 1, "dependency": f"afterany:{':'.join(arrays)}"}
     executor.update_parameters(**settings | alone)
@@ -168,7 +168,7 @@ def parameters(sweep: Sweep, profile: Profile) -> dict[str, Any]:
         "job_name": f"suite-{sweep.name}",
         "time": profile.minutes,
         "nodes": trainer.num_nodes,
-        "ntasks_per_node": max(profile.runs_per_job, trainer.devices),
+        "ntasks_per_node": max(profile.workers, trainer.devices),
         "cpus_per_task": profile.cpus,
         "mem": f"{math.ceil(1024 * profile.memory_gb)}MB",
         "signal_delay_s": profile.notice_seconds,

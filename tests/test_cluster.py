@@ -35,6 +35,7 @@ def test_every_profile_of_ours_loads(path: Path) -> None:
         ("minutes: soon", r"site.yaml: minutes: .*soon"),
         ("gpus: some", r"gpus must be a number, or a type and a number as in h100:1; found 'some'"),
         ("runs_per_job: 0", r"runs_per_job must be at least 1, found 0"),
+        ("side_by_side: 2", r"side_by_side=2 must be at most runs_per_job=1"),
         ("minutes: 2", r"notice_seconds=120 must be less than the limit of minutes=2"),
         ("options: fast", r"options must map sbatch options to values, found 'fast'"),
         ("minutes: [", r"site.yaml, line \d: not valid YAML"),

@@ -52,14 +52,14 @@ def test_runs_that_share_a_job_stand_side_by_side(
     quiet: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     profile = tmp_path / "packed.yaml"
-    profile.write_text("{partition: main, runs_per_job: 2, cpus: 1, memory_gb: 1}")
-    code, output = cluster.suite(*sweep_of(tmp_path, 3), "--cluster", str(profile))
+    profile.write_text("{runs_per_job: 3, side_by_side: 2, cpus: 1, memory_gb: 1}")
+    code, output = cluster.suite(*sweep_of(tmp_path, 4), "--cluster", str(profile))
     assert code == 0, output
     assert "submitted 2 jobs" in output
-    assert processes.contents(tmp_path / "mine").items() <= quiet.items()
+    assert processes.contents(tmp_path / "mine") == quiet
     workers = [run.progress() for run in runs_in(tmp_path)]
-    first = [worker for worker in workers if worker["job"].endswith("_0")]
-    assert len(first) == len({worker["pid"] for worker in first}) == 2
+    first = [worker["pid"] for worker in workers if worker["job"].endswith("_0")]
+    assert (len(first), len(set(first))) == (3, 2), "three runs, two at a time"
 
 
 def test_two_launchers_at_once_submit_every_point_once(
