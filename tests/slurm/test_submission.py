@@ -1,6 +1,7 @@
 """Sweeps as job arrays: what runs is what runs here, once, and what cannot run is told."""
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -75,10 +76,19 @@ def test_two_launchers_at_once_submit_every_point_once(
     assert [len(run.attempts()) for run in runs_in(tmp_path)] == [1, 1]
 
 
-def test_detached_jobs_are_shown_and_cancelled(cluster: Cluster, tmp_path: Path) -> None:
+def test_jobs_go_on_without_a_launcher_and_are_shown_and_cancelled(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     submitted(cluster, tmp_path, 12)
-    code, output = cluster.suite(*sweep_of(tmp_path, 12), "--cluster", "test", "--detach")
-    assert (code, "submitted 0 jobs" in output) == (0, True), output
+    following = processes.start(
+        [*sweep_of(tmp_path, 12), "--cluster", "test"], env=cluster.environment
+    )
+    assert following.stdout is not None
+    assert "submitted 0 jobs" in following.stdout.readline()
+    time.sleep(1)
+    following.send_signal(signal.SIGINT)
+    code, output = processes.finish(following)
+    assert (code, "the jobs go on" in output) == (130, True), output
     where = ("mine", f"results_dir={tmp_path}")
     code, output = cluster.suite("status", *where)
     assert code == 0
