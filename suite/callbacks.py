@@ -103,10 +103,12 @@ class Checkpoint(AfterStep):
     @override
     def after_step(self, trainer: L.Trainer, step: int, outputs: Any) -> None:
         due = step % self.settings.checkpoint_every == 0 or step == self.settings.steps
-        if ranks.anybody(self.stopped_by is not None):  # a signal may reach one before the others
+        # One answer for all: a signal may reach one rank before the others, or after it was asked.
+        stop = ranks.anybody(self.stopped_by is not None)
+        if stop:
             self.stopped_by = self.stopped_by or NOTICE
             trainer.should_stop = True
-        if due or self.stopped_by is not None:
+        if due or stop:
             self.run.still_mine()
             trainer.save_checkpoint(self.path)
 

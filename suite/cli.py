@@ -3,6 +3,8 @@
 import argparse
 import os
 import shlex
+import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from suite.keys import ConfigError
 from suite.logs import set_up_logging, silence_libraries
-from suite.signals import STOPPED
+from suite.signals import STOP_SIGNALS, STOPPED, Interrupted
 
 if TYPE_CHECKING:
     from suite.cluster import Profile
@@ -135,7 +137,8 @@ def act_train(options: argparse.Namespace) -> int:
 def train_one(config: "Config") -> int:
     """Run a configuration in this process."""
     config.check_machine()
-    start_ranks(config)
+    if config.trainer.ranks > 1 and not launched():
+        return start_ranks(config)
     from suite.claims import Claimed
     from suite.results import RunFolder, check_writable
 
@@ -147,6 +150,8 @@ def train_one(config: "Config") -> int:
         summary = train(config)
     except Claimed as error:
         raise ConfigError(f"{error}; wait for it, or stop it first") from None
+    except Interrupted:  # of several ranks, before the first step
+        return EXIT_INTERRUPTED
     except Exception as error:
         print(f"suite: {type(error).__name__}: {error}", file=sys.stderr)
         print(f"suite: the run so far is in {RunFolder.of(config).path}", file=sys.stderr)
@@ -161,11 +166,14 @@ def train_one(config: "Config") -> int:
     return 0
 
 
-def start_ranks(config: "Config") -> None:
-    """Become torchrun, which starts a process per device, where the run needs several."""
-    launched = "RANK" in os.environ or "SLURM_PROCID" in os.environ
-    if config.trainer.ranks == 1 or launched:
-        return
+def launched() -> bool:
+    """Tell whether torchrun or srun started several processes, of which this is one."""
+    of_step = "SLURM_PROCID" in os.environ and int(os.environ.get("SLURM_NTASKS", 1)) > 1
+    return "RANK" in os.environ or of_step
+
+
+def start_ranks(config: "Config") -> int:
+    """Start a process per device, through torchrun, and pass stop signals on."""
     if config.trainer.num_nodes > 1:
         raise ConfigError(
             f"trainer.num_nodes={config.trainer.num_nodes} needs a launcher on every node:"
@@ -174,7 +182,15 @@ def start_ranks(config: "Config") -> None:
     ranks = f"--nproc-per-node={config.trainer.devices}"
     module = ["-m", "torch.distributed.run", "--standalone", ranks, "-m", "suite"]
     os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.threads))
-    os.execv(sys.executable, [sys.executable, *module, *sys.argv[1:]])
+    process = subprocess.Popen([sys.executable, *module, *sys.argv[1:]])
+    for number in STOP_SIGNALS:  # torchrun knows only this one, and tells every rank
+        signal.signal(number, lambda *_: process.send_signal(signal.SIGTERM))
+    code = process.wait()
+    from suite.results import RunFolder
+
+    if RunFolder.of(config).state() == "interrupted":
+        return EXIT_INTERRUPTED
+    return EXIT_FAILED if code else 0
 
 
 def sweep_path(name: str) -> Path:

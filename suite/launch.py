@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -154,10 +154,15 @@ def visible_gpus(sweep: Sweep) -> list[int]:
     return [int(part) for part in parts]
 
 
-def prepare(sweep: Sweep, retry: bool) -> None:
-    """Make the run folders, and queue failed runs again where `retry` asks for it."""
+def prepare(sweep: Sweep, retry: bool, taken: Container[str] = ()) -> None:
+    """Make the run folders, and queue failed runs again where `retry` asks for it.
+
+    Runs that are `taken`, by name, belong to jobs that wait already.
+    """
     for config in sweep.points.values():
         run = RunFolder.of(config)
+        if run.path.name in taken:
+            continue
         state = run.state()
         if state in ("queued", "interrupted", "failed"):
             run.create(config)  # again, since folder and logging are not part of the signature

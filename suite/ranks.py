@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from suite.config import TrainerConfig
 from suite.files import write_text
@@ -24,7 +25,7 @@ from suite.keys import ConfigError
 MEETING_SECONDS = 300.0  # for ranks whose nodes start at different times
 WAITING = timedelta(minutes=30)  # of one rank for another, as while it writes a checkpoint
 
-T = TypeVar("T", Tensor, list[str])
+T = TypeVar("T", Tensor, list[Any])
 
 
 def count() -> int:
@@ -58,6 +59,11 @@ def gathered(value: float) -> list[float]:
     every = [torch.zeros((), dtype=torch.float64) for _ in range(count())]
     dist.all_gather(every, torch.tensor(float(value), dtype=torch.float64))
     return [each.item() for each in every]
+
+
+def is_spread(network: nn.Module) -> bool:
+    """Tell whether each rank holds only a part of a network, so that all must call it together."""
+    return any(isinstance(parameter, DTensor) for parameter in network.parameters())
 
 
 def first_of(text: str | None) -> str:
@@ -116,10 +122,7 @@ def together(settings: TrainerConfig, folder: Path) -> Iterator[None]:
 def place() -> tuple[int, int]:
     """Return rank and number of ranks as the launcher says: torchrun, or else SLURM's srun."""
     names = ("RANK", "WORLD_SIZE") if "RANK" in os.environ else ("SLURM_PROCID", "SLURM_NTASKS")
-    mine, found = (
-        int(os.environ.get(name, default)) for name, default in zip(names, (0, 1), strict=True)
-    )
-    return mine, found
+    return int(os.environ.get(names[0], 0)), int(os.environ.get(names[1], 1))
 
 
 def meeting_point(folder: Path) -> Path:
@@ -156,10 +159,15 @@ def meet(mine: int, found: int, path: Path) -> Any:
 
 
 def own_address() -> str:
-    """Return where other nodes reach this one: srun's word, or what its name resolves to."""
-    if "SLURM_LAUNCH_NODE_IPADDR" in os.environ:  # srun ran on the first node, as rank 0 does
-        return os.environ["SLURM_LAUNCH_NODE_IPADDR"]
-    try:
-        return socket.gethostbyname(socket.gethostname())
-    except OSError:
-        return "127.0.0.1"
+    """Return where other nodes reach this one: a launcher's word if it means this node, or by name.
+
+    srun's is where srun ran, which is the first node only in a batch job.
+    """
+    told = [os.environ.get(name) for name in ("MASTER_ADDR", "SLURM_LAUNCH_NODE_IPADDR")]
+    for address in filter(None, [*told, socket.gethostname()]):
+        try:
+            with socket.create_server((address, 0)):
+                return address
+        except OSError:
+            continue
+    return "127.0.0.1"

@@ -84,13 +84,20 @@ class RunFolder:
                 leftover.unlink(missing_ok=True)
         (self.path / "summary.json").unlink(missing_ok=True)
         write_json(self.path / "environment.json", environment())
-        row = {"step": self.progress().get("step") or 0, **who()}
+
+    def note(self, what: str, step: int) -> None:
+        """Add to the story of the attempts what happened at which step."""
         with self.attempts_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps({"what": what, "step": step, **who()}) + "\n")
+
+    def notes(self) -> list[tuple[str, int]]:
+        """Return what was noted."""
+        return [(row["what"], row["step"]) for row in read_json_lines(self.attempts_path)[0]]
 
     def attempts(self) -> list[dict[str, Any]]:
         """Return when, where and from which step each attempt began."""
-        return read_json_lines(self.attempts_path)[0]
+        rows = read_json_lines(self.attempts_path)[0]
+        return [row for row in rows if row["what"] == "began"]
 
     def config(self) -> Config:
         """Load the configuration; raises ConfigError."""

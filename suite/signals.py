@@ -9,10 +9,15 @@ from types import FrameType
 NOTICE = signal.SIGUSR2  # what SLURM is asked to send ahead of a time limit or a preemption
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, NOTICE)
 STOPPED = 130  # exit code of a process that such a signal stopped
+TOO_EARLY = 143  # and of one that had not begun; a shell's for SIGTERM
 
 
 class Interrupted(BaseException):
     """A stop signal came while no training step was under way."""
+
+
+class Stopped(Interrupted):
+    """A run that was under way was stopped, and can be gone on with."""
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What SLURM knows of a sweep: its jobs are noted in the sweep's folder, their states asked for."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -32,8 +33,9 @@ def ask(*command: str) -> str:
         raise ConfigError(f"SLURM is not installed here: there is no {command[0]}")
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=PATIENCE
-        )
+            command, capture_output=True, text=True, check=False, timeout=PATIENCE,
+            env=os.environ | {"SLURM_BITSTR_LEN": "0"},  # or sacct cuts long arrays short
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise ConfigError(f"{command[0]} did not answer within {PATIENCE} seconds") from None
     if done.returncode:
@@ -82,8 +84,10 @@ def elements_of(job: str) -> list[str]:
         return [job]
     found: list[str] = []
     for part in inside.rstrip("]").partition("%")[0].split(","):
-        first, _, last = part.partition("-")
-        found += [f"{array}_{i}" for i in range(int(first), int(last or first) + 1)]
+        if not (numbers := re.fullmatch(r"(\d+)(?:-(\d+))?(?::(\d+))?", part)):
+            continue  # cut short, as `...`
+        first, last, step = (int(number or 0) for number in numbers.groups())
+        found += [f"{array}_{i}" for i in range(first, max(first, last) + 1, step or 1)]
     return found
 
 
@@ -125,7 +129,8 @@ class Jobs:
 
     def mark_stopped(self, job: str) -> None:
         """Tell the job's batch script, which waits for all processes, to requeue it."""
-        (self.folder / f"{job}.stopped").touch()
+        attempt = os.environ.get("SLURM_RESTART_COUNT", "0")  # or a later one would find it
+        (self.folder / f"{job}.{attempt}.stopped").touch()
 
     def active(self) -> dict[str, Entry]:
         """Return those of the jobs that wait or run, by id; raises ConfigError without SLURM."""

@@ -5,7 +5,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import replace
 from io import StringIO
@@ -42,8 +42,9 @@ def submit(sweep: Sweep, profile: Profile, retry: bool) -> list[str]:
     sweep.folder.mkdir(parents=True, exist_ok=True)
     jobs = Jobs(sweep.folder)
     with FileLock(sweep.folder / ".submit.lock"):  # or two launchers would submit the same runs
-        prepare(sweep, retry)
-        runs = left(sweep, jobs)
+        taken = jobs.by_run(jobs.active())
+        prepare(sweep, retry, taken)
+        runs = left(sweep, taken)
         submitted: list[str] = []
         together = pieces(list(runs), profile.runs_per_job)
         for some in pieces(together, largest_array()) if together else []:  # type: ignore[arg-type]
@@ -62,6 +63,12 @@ def submit(sweep: Sweep, profile: Profile, retry: bool) -> list[str]:
 def check_ranks(sweep: Sweep, profile: Profile) -> None:
     """Raise ConfigError where the profile's jobs are not what runs of several ranks need."""
     trainer = next(iter(sweep.points.values())).trainer
+    shapes = {(c.trainer.devices, c.trainer.num_nodes) for c in sweep.points.values()}
+    if len(shapes) > 1:
+        raise ConfigError(
+            "all runs of a sweep must have the same trainer.devices and trainer.num_nodes, found"
+            f" {', '.join(f'{devices} and {nodes}' for devices, nodes in sorted(shapes))}"
+        )
     if trainer.ranks > 1 and profile.runs_per_job > 1:
         raise ConfigError(
             f"runs_per_job must be 1 with trainer.devices={trainer.devices} and"
@@ -98,9 +105,8 @@ def submit_report(sweep: Sweep, profile: Profile, after: list[str], command: str
         Jobs(sweep.folder).note({job.job_id: []}, submitted=time.time())
 
 
-def left(sweep: Sweep, jobs: Jobs) -> dict[str, Path]:
-    """Return the runs that wait for nobody and are not done, by name."""
-    taken = jobs.by_run(jobs.active())
+def left(sweep: Sweep, taken: Container[str]) -> dict[str, Path]:
+    """Return the runs that are not `taken` and not done, by name."""
     found = {}
     for config in sweep.points.values():
         run = RunFolder.of(config)
@@ -173,7 +179,7 @@ def parameters(sweep: Sweep, profile: Profile) -> dict[str, Any]:
         "mem": f"{math.ceil(1024 * profile.memory_gb)}MB",
         "signal_delay_s": profile.notice_seconds,
         "array_parallelism": profile.at_once,
-        "setup": profile.setup,
+        "setup": [*profile.setup, "set +e"],  # the lines after srun must be reached
         "teardown": [f"set -- $? {shlex.quote(str(jobs))}\n{REQUEUE.read_text()}"],
         "stderr_to_stdout": True,
         # From 22.05 on srun does not take this over from the job.

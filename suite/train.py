@@ -63,7 +63,8 @@ def lead(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dic
             run.create(config)
             run.begin()
             with also_in(run.log_path):
-                resume = resume_point(run)
+                resume, step = resume_point(run)
+                run.note("began", step)
                 ranks.tell((None, resume))
                 return recorded(config, run, callbacks, resume)
     except Lost:
@@ -86,6 +87,8 @@ def recorded(
         with interruptible():
             return fit(config, run, callbacks, resume)
     except Interrupted as interruption:
+        if ranks.count() > 1:
+            raise  # past where the ranks part together: another may hang in what this one left
         return {"status": "interrupted", "signal": str(interruption)}
     except Claimed:
         raise  # it is another's now
@@ -94,6 +97,8 @@ def recorded(
             logger.error("rank %s: another rank is gone: %s", ranks.rank(), error)
             raise
         which = f"rank {ranks.rank()}: " if ranks.rank() else ""
+        if which:
+            logger.exception("%s", which)  # the run's log is rank 0's
         run.finish("failed", error=f"{which}{type(error).__name__}: {error}")
         raise
 
@@ -179,8 +184,8 @@ def devices(settings: TrainerConfig) -> dict[str, Any]:
     }
 
 
-def resume_point(run: RunFolder) -> Path | None:
-    """Return the checkpoint to continue from, with the metrics cut back to its step."""
+def resume_point(run: RunFolder) -> tuple[Path | None, int]:
+    """Return the checkpoint to continue from, and its step; the metrics are cut back to it."""
     found = newest(run.checkpoints)
     for path in found.broken:
         logger.warning("%s is damaged and was passed over", path)
@@ -193,4 +198,4 @@ def resume_point(run: RunFolder) -> Path | None:
     else:
         again = " again: no checkpoint is whole" if found.broken else ""
         logger.info("%s starts%s", run.path.name, again)
-    return found.path
+    return found.path, found.step or 0

@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from suite.claims import DEAD, RENEWED, Claimed
+from suite.claims import DEAD, RENEWED, Claimed, Lost
 from suite.keys import ConfigError
 from suite.logs import set_up_logging, silence_libraries
 from suite.results import RunFolder, check_writable, git_commit
-from suite.signals import STOPPED, Interrupted, interruptible
+from suite.signals import STOPPED, TOO_EARLY, Interrupted, Stopped, interruptible
 from suite.slurm import Jobs, choose_gpu, own_job
 
 logger = logging.getLogger(__name__)
-MOST_FRUITLESS = 3  # attempts
+MOST_FRUITLESS = 5  # attempts
 
 
 def work(runs: Sequence[Path]) -> None:
@@ -39,12 +39,15 @@ def work(runs: Sequence[Path]) -> None:
             if own_job() is not None:
                 for path in runs:
                     outlast(RunFolder(path))
-    except Interrupted:
+    except Interrupted as interruption:
         job = own_job()
-        if job is not None:
-            with suppress(OSError):  # then the exit code has to do
-                Jobs(runs[0].parents[1]).mark_stopped(job)
-            sys.exit(STOPPED)
+        if job is None:
+            return
+        if not isinstance(interruption, Stopped):
+            sys.exit(TOO_EARLY)
+        with suppress(OSError):  # then the exit code has to do
+            Jobs(runs[0].parents[1]).mark_stopped(job)
+        sys.exit(STOPPED)
 
 
 def outlast(run: RunFolder) -> None:
@@ -60,8 +63,9 @@ def check_gain(run: RunFolder) -> None:
 
     A job that is shorter than what its run needs to begin would be requeued for ever.
     """
-    last = [attempt["step"] for attempt in run.attempts()][-MOST_FRUITLESS:]
-    if len(last) == MOST_FRUITLESS and set(last) == {run.progress().get("step")}:
+    run.note("stopped early", run.progress().get("step") or 0)
+    last = [step for what, step in run.notes() if what == "stopped early"][-MOST_FRUITLESS:]
+    if len(last) == MOST_FRUITLESS and len(set(last)) == 1:
         times = f"told to stop {MOST_FRUITLESS} times in a row before it took a step"
         run.finish("failed", error=f"{times}: its jobs are too short; the profile has minutes")
 
@@ -88,34 +92,45 @@ def warn_of_other_code(runs: Sequence[Path]) -> None:
 def attempt(run: RunFolder) -> str:
     """Train a run unless it is finished, failed, or somebody else's; return what became of it.
 
-    Raises Interrupted after a stop signal.
+    Raises Stopped after a stop signal; of several ranks one that fails ends the process, so that
+    srun ends the others, which may wait for it.
     """
-    from suite import ranks
     from suite.train import train
 
-    state = run.state()
+    state, several = run.state(), False
     if state in ("finished", "failed"):
         return state
     try:
         config = run.config()
-        if state == "running" and config.trainer.ranks == 1:  # else rank 0 may have begun
+        several = config.trainer.ranks > 1
+        if state == "running" and not several:  # else rank 0 may have begun
             return state
         if RunFolder.of(config).path.resolve() != run.path.resolve():
             raise ConfigError(f"{run.path}: its config.yaml is of {RunFolder.of(config).path}")
         summary = train(config)
-    except Claimed:
-        if ranks.count() > 1:  # lost it in the middle
+    except Lost:
+        if several:
             sys.exit(1)
         return "running"
+    except Claimed:
+        return "running"
     except Exception as error:
-        logger.error("%s failed: %s: %s", run.path.name, type(error).__name__, error)
-        if ranks.count() > 1:
-            sys.exit(1)  # srun then ends the others, which may wait for this one
-        if run.state() != "failed":  # it failed before it could say so itself
-            run.finish("failed", error=f"{type(error).__name__}: {error}")
+        recorded = run.state() == "failed"  # with its traceback, in the run's log
+        logger.error("%s failed: %s: %s", run.path.name, *named(error), exc_info=not recorded)
+        if several:
+            sys.exit(1)
+        if not recorded:
+            run.finish("failed", error=": ".join(named(error)))
         return "failed"
+    except Interrupted as interruption:  # of several ranks, before the first step
+        summary = {"status": "interrupted", "signal": str(interruption)}
     if summary["status"] == "interrupted":
         if "step" not in summary and own_job() is not None:
             check_gain(run)
-        raise Interrupted(summary["signal"])
+        raise Stopped(summary["signal"])
     return str(summary["status"])
+
+
+def named(error: Exception) -> tuple[str, str]:
+    """Return an error's kind and words."""
+    return type(error).__name__, str(error)

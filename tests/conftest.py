@@ -37,12 +37,20 @@ TINY_CONTROL = [
     "domain.replay_size=1000",
     "trainer.steps_per_call=1",
 ]
+# The same model, and its completions as rows.
+TINY_ROWS = ["domain.batch_size=4", "domain.eval_rows=8", "domain.builtin.prompts=32"]
+TINY_ROWS += [
+    key.replace("domain.", "domain.builtin.", 1)
+    for key in TINY_LM
+    if key.startswith(("domain.digits", "domain.model", "domain.pretrain"))
+]
 TINY = {"bandit": ["domain.dimensions=3", "domain.contexts=4"], "lm": TINY_LM}
-TINY["control"] = TINY_CONTROL
+TINY |= {"control": TINY_CONTROL, "rows": TINY_ROWS}
 BASE = {
     "bandit": "configs/bandit/sphere.yaml",
     "control": "configs/control/cartpole-swingup.yaml",
     "lm": "configs/lm/arithmetic.yaml",
+    "rows": "configs/lm/rows.yaml",
 }
 SCHEDULE = [
     "trainer.steps=12",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from suite.domains.bandit.config import BanditConfig
 from suite.domains.control.config import ControlConfig
 from suite.domains.lm.config import LMConfig
+from suite.domains.rows.config import RowsConfig
 
 if TYPE_CHECKING:
     from suite.config import Config
@@ -16,6 +17,7 @@ DOMAINS: dict[str, tuple[type, str]] = {
     "bandit": (BanditConfig, "suite.domains.bandit.domain:Bandit"),
     "control": (ControlConfig, "suite.domains.control.domain:Control"),
     "lm": (LMConfig, "suite.domains.lm.domain:LanguageModel"),
+    "rows": (RowsConfig, "suite.domains.rows.domain:Rows"),
 }
 
 

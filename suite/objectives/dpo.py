@@ -33,10 +33,13 @@ def dpo(feedback: Feedback, *, beta: float, pairs: str = "best_worst") -> DPOTer
     Pairs are ordered by `feedback.score` (accept − reject without scores). `best_worst` compares
     the first best with the first worst sample of a context, `all` every pair of unequal score.
     A context whose scores are all equal holds no pair and contributes 0.
-    Raises ValueError without reference log-probabilities, or for unknown `pairs`.
+    Raises ValueError without reference log-probabilities, for contexts of one sample, or for
+    unknown `pairs`.
     """
     if feedback.reference_logp is None:
         raise ValueError("dpo needs feedback.reference_logp")
+    if feedback.logp.shape[1] < 2:
+        raise ValueError("dpo compares completions of one context; each has only one here")
     score = feedback.accept - feedback.reject if feedback.score is None else feedback.score
     reward = feedback.logp - feedback.reference_logp
     if pairs == "best_worst":

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 
 from suite.files import write_text
 from suite.results import RunFolder, git_commit
+from suite.slurm import Jobs
 from tests import processes
 from tests.slurm.cluster import Cluster, control, runs_in, sweep_of
 
@@ -65,7 +66,8 @@ class Soak:
         """Return the elements in a state, without the jobs that write reports."""
         form = ["--noheader", "--array", "--name=suite-mine", "--format=%i|%T"]
         rows = [line.strip().split("|") for line in self.cluster("squeue", *form).splitlines()]
-        return [job for job, found in rows if found == state and "_" in job]
+        work = {job for job, names in Jobs(self.folder / "mine").elements().items() if names}
+        return [job for job, found in rows if found == state and job in work]
 
     def running(self) -> list[RunFolder]:
         """Return the runs that are under way, past their start."""

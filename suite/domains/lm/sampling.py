@@ -59,14 +59,15 @@ def sample(
     mask = prompt_mask.repeat_interleave(samples, 0)
     position = mask.sum(1)
     alive = torch.ones_like(position, dtype=torch.bool)
+    together = ranks.is_spread(model)  # then no rank may leave before the others
     tokens, alive_masks = [], []
     for step in range(max_new_tokens):
         token = logits.argmax(-1) if greedy else pick(logits, stream, share)
         tokens.append(token.where(alive, pad))
         alive_masks.append(alive)
         alive = alive & (token != end)
-        done = not ranks.anybody(bool(alive.any())) if share else not alive.any()
-        if step == max_new_tokens - 1 or done:  # together: a model may be spread over the ranks
+        going = bool(alive.any())
+        if step == max_new_tokens - 1 or not (ranks.anybody(going) if together else going):
             break
         mask = torch.cat([mask, alive_masks[-1][:, None].to(mask.dtype)], 1)
         logits = model(

@@ -1,0 +1,1 @@
+"""Language models and feedback that is there already, as rows of a file."""

@@ -1,0 +1,66 @@
+"""Rows and a model that are made here, in the formats of real ones: to try the domain offline.
+
+The model is the small Llama that the domain `lm` trains; the rows are its own completions of
+arithmetic prompts, with what the exact judge says of each.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from suite import ranks
+from suite.domains.lm.config import LMConfig
+from suite.domains.lm.reference import reference_model, reference_signature
+from suite.domains.lm.rollout import complete, judge
+from suite.domains.lm.tasks import build_task
+from suite.domains.lm.tasks.base import Task
+from suite.domains.rows.config import BuiltinConfig, DataConfig
+from suite.files import write_text
+
+SEED = 7
+
+
+class Made(NamedTuple):
+    """Where model and rows are."""
+
+    model: Path
+    rows: Path
+
+    def data(self, settings: DataConfig) -> DataConfig:
+        """Return settings that read these rows."""
+        return replace(settings, path=str(self.rows), scores="threshold", threshold=0.5)
+
+
+def made_here(plan: BuiltinConfig, cache: Path) -> Made:
+    """Make model and rows where they are not there yet."""
+    settings = LMConfig(digits=plan.digits, model=plan.model, pretrain=plan.pretrain)
+    task = build_task(settings)
+    references = cache / "references"
+    model, tokenizer = reference_model(settings, task, references)
+    name = f"{settings.task}-{reference_signature(settings)}"
+    path = references / f"{name}-{plan.prompts}x{plan.samples}.jsonl"
+    if ranks.rank() == 0 and not path.exists():  # two that make it at once make the same
+        rows = judged(model, tokenizer, task, plan)
+        write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
+    ranks.tell("they are there")
+    return Made(references / name, path)
+
+
+def judged(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, plan: BuiltinConfig
+) -> Iterator[dict[str, Any]]:
+    """Yield rows: the model's own completions of a prompt, each with score 1 if it is right."""
+    generator = torch.Generator().manual_seed(SEED)
+    prompts = task.prompts(plan.prompts, generator, held_out=False)
+    drawn = complete(model, tokenizer, task, prompts, plan.samples, generator)
+    tokens = drawn.input_ids[:, -drawn.completion_mask.shape[1] :]
+    texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    scores = judge(task, tokenizer, prompts, drawn).tolist()
+    for i, (prompt, each) in enumerate(zip(prompts, scores, strict=True)):
+        own = texts[i * plan.samples : (i + 1) * plan.samples]
+        yield {"prompt": prompt, "completions": own, "scores": each}

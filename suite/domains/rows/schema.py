@@ -1,0 +1,181 @@
+"""Rows of feedback: one schema for labels, pairs and scores; what does not fit is named.
+
+A row is one of
+
+    {"prompt": …, "completion": …, "label": true}                label: true, false, 1, -1 or 0
+    {"prompt": …, "chosen": …, "rejected": …}
+    {"prompt": …, "completions": […, …], "scores": [0.2, 0.9]}
+
+with an optional "weight" above 0. A label of 0 only anchors. Prompts and completions are text, or
+lists of chat messages {"role": …, "content": …}.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from suite.domains.rows.config import DataConfig
+from suite.keys import ConfigError
+
+SHAPES = (("completion", "label"), ("chosen", "rejected"), ("completions", "scores"))
+MOST_TOLD = 5
+
+Text = str | list[dict[str, str]]
+
+
+class Group(NamedTuple):
+    """Completions of one prompt, and what somebody thought of each."""
+
+    prompt: Text
+    completions: list[Text]
+    labels: list[float]  # 1 accepted, −1 rejected, 0 neither
+    weight: float
+    where: str  # file and line, for messages
+
+
+class BadRow(ValueError):
+    """A row that does not fit; the message names the field, what was found, what is allowed."""
+
+
+def load_rows(settings: DataConfig) -> tuple[list[Group], list[str]]:
+    """Read all rows; return them, and what is wrong with those that were left out.
+
+    Raises ConfigError where there are none, or where some do not fit and `skip_bad` is not set.
+    """
+    assert settings.path is not None
+    groups: list[Group] = []
+    bad: list[str] = []
+    for where, row in read(settings.path, settings.split):
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            groups.append(parse(row, settings, where))
+        except BadRow as error:
+            bad.append(f"{where}: {error}")
+    if bad and not settings.skip_bad:
+        shown = "; ".join(bad[:MOST_TOLD])
+        raise ConfigError(
+            f"{shown}; {len(bad)} of {len(bad) + len(groups)} rows do not fit;"
+            " domain.data.skip_bad=true goes on without them"
+        )
+    if not groups:
+        raise ConfigError(f"domain.data.path={settings.path}: no rows")
+    return groups, bad
+
+
+def read(path: str, split: str) -> Iterator[tuple[str, Any]]:
+    """Yield where every row stands, and what is there; a line that is no JSON is a BadRow."""
+    if path.endswith(".jsonl"):
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
+                try:
+                    yield f"{path}, line {number}", json.loads(line)
+                except ValueError as error:
+                    yield f"{path}, line {number}", BadRow(f"not valid JSON: {error}")
+        return
+    rows = table(path, split)
+    for number, row in enumerate(rows, 1):
+        # Columns of other kinds of rows are there too, empty.
+        yield f"{path}, row {number}", {k: v for k, v in row.items() if v is not None}
+
+
+def table(path: str, split: str) -> Any:
+    """Open a Parquet file, a folder that `datasets` saved, or a name on the hub."""
+    import datasets
+
+    try:
+        if path.endswith(".parquet"):
+            return datasets.Dataset.from_parquet(path)
+        if Path(path).is_dir():
+            found = datasets.load_from_disk(path)
+            return found[split] if isinstance(found, datasets.DatasetDict) else found
+        return datasets.load_dataset(path, split=split)
+    except KeyError:
+        raise ConfigError(f"domain.data.split={split}: {path} has {', '.join(found)}") from None
+    except Exception as error:  # of the network, of the hub, of Arrow
+        what = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"domain.data.path={path}: cannot be read as a file, a folder of `datasets` or a name"
+            f" on the hub: {what}"
+        ) from None
+
+
+def parse(row: Any, settings: DataConfig, where: str) -> Group:
+    """Return what a row says; raises BadRow."""
+    if not isinstance(row, dict):
+        raise BadRow(f"expected an object with fields, found {type(row).__name__}")
+    prompt = text(row, "prompt")
+    weight = row.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise BadRow(f"weight must be a number above 0, found {weight!r}")
+    present = [shape for shape in SHAPES if all(field in row for field in shape)]
+    if len(present) != 1:
+        known = " or ".join(" and ".join(shape) for shape in SHAPES)
+        raise BadRow(f"expected {known} beside prompt, found {', '.join(row) or 'nothing'}")
+    if present[0] == SHAPES[0]:
+        return Group(prompt, [text(row, "completion")], [label(row["label"])], weight, where)
+    if present[0] == SHAPES[1]:
+        pair = [text(row, "chosen"), text(row, "rejected")]
+        return Group(prompt, pair, [1.0, -1.0], weight, where)
+    if not isinstance(row["completions"], list):
+        raise BadRow(f"completions must be a list, found {row['completions']!r}")
+    completions = [text({"completions": each}, "completions") for each in row["completions"]]
+    labels = labels_of(row["scores"], len(completions), settings)
+    return Group(prompt, completions, labels, weight, where)
+
+
+def text(row: dict[str, Any], field: str) -> Text:
+    """Return a field that holds text or chat messages; raises BadRow."""
+    if field not in row:
+        raise BadRow(f"{field} is missing")
+    value = row[field]
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(
+        isinstance(m, dict) and isinstance(m.get("role"), str)
+        and isinstance(m.get("content"), str)
+        for m in value
+    ):  # fmt: skip
+        return [{"role": m["role"], "content": m["content"]} for m in value]
+    raise BadRow(f"{field} must be text or a list of messages, found {shown(value)}")
+
+
+def label(value: Any) -> float:
+    """Return 1, −1 or 0; raises BadRow."""
+    if isinstance(value, bool):
+        return 1.0 if value else -1.0
+    if isinstance(value, int | float) and value in (1, -1, 0):
+        return float(value)
+    raise BadRow(f"label must be true, false, 1, -1 or 0, found {shown(value)}")
+
+
+def labels_of(scores: Any, count: int, settings: DataConfig) -> list[float]:
+    """Return the labels that a prompt's scores mean; raises BadRow."""
+    numbers = isinstance(scores, list) and all(
+        isinstance(s, int | float) and not isinstance(s, bool) and math.isfinite(s) for s in scores
+    )
+    if not numbers or len(scores) != count:
+        raise BadRow(f"scores must be {count} numbers, one per completion, found {shown(scores)}")
+    if settings.scores == "threshold":
+        return [1.0 if score >= settings.threshold else -1.0 for score in scores]
+    if settings.scores == "mean":
+        mean = sum(scores) / count
+        return [float(score > mean) - float(score < mean) for score in scores]
+    if settings.top + settings.bottom > count:
+        raise BadRow(
+            f"scores must be at least domain.data.top + domain.data.bottom ="
+            f" {settings.top + settings.bottom}, found {count}"
+        )
+    order = sorted(range(count), key=lambda i: -scores[i])
+    accepted, rejected = order[: settings.top], order[count - settings.bottom :]
+    return [float(i in accepted) - float(i in rejected) for i in range(count)]
+
+
+def shown(value: Any) -> str:
+    """Return a value for a message, cut short."""
+    whole = repr(value)
+    return whole if len(whole) <= 60 else f"{whole[:57]}…"
