@@ -18,6 +18,7 @@ help: ## show this list
 	@echo "make sweep DOMAIN=lm            the main job: three kinds of feedback, three seeds each"
 	@echo "make sweep DOMAIN=control       a pole swung up, learned from each kind of feedback"
 	@echo "make sweep DOMAIN=bandit        claims on known optima"
+	@echo "make sweep DOMAIN=rows          feedback that is there already, as rows of a file"
 	@echo "make train CONFIG=configs/bandit/sphere.yaml ARGS='feedback=negative seed=3'"
 
 setup: $(READY) ## make .venv with everything at the versions of constraints.txt

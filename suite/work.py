@@ -95,6 +95,7 @@ def attempt(run: RunFolder) -> str:
     Raises Stopped after a stop signal; of several ranks one that fails ends the process, so that
     srun ends the others, which may wait for it.
     """
+    from suite import ranks
     from suite.train import train
 
     state, several = run.state(), False
@@ -123,6 +124,8 @@ def attempt(run: RunFolder) -> str:
             run.finish("failed", error=": ".join(named(error)))
         return "failed"
     except Interrupted as interruption:  # of several ranks, before the first step
+        if ranks.place()[0] > 0:
+            sys.exit(1)  # rank 0 was told too; or it died, and srun ends this one for it
         summary = {"status": "interrupted", "signal": str(interruption)}
     if summary["status"] == "interrupted":
         if "step" not in summary and own_job() is not None:

@@ -12,7 +12,7 @@ from tests import processes
 from tests.conftest import ROOT
 
 SCRIPT = ROOT / "slurm/local_cluster.sh"
-STEPS = ["trainer.steps=5000", "trainer.eval_every=500", "trainer.checkpoint_every=200"]
+STEPS = ["trainer.steps=3500", "trainer.eval_every=500", "trainer.checkpoint_every=200"]
 STEPS += ["trainer.log_every=100", "domain.dimensions=3", "domain.contexts=4"]
 
 

@@ -50,7 +50,8 @@ def test_two_ranks_on_two_nodes_are_one_rank_and_go_on_after_a_requeue(
     wait_for(lambda: len(run.attempts()) == 2, "the second start, by itself")
     assert run.attempts()[1]["step"] > 0
     os.kill(run.attempts()[1]["pid"], signal.SIGKILL)  # rank 0; srun ends the other
-    cluster.wait_for_the_end()
+    gone = ["squeue", "--noheader", f"--job={job}"]
+    wait_for(lambda: not cluster(*gone), "the job's end")
     assert run.state() == "interrupted"
     code, output = cluster.suite(*torn)
     assert code == 0, output

@@ -56,13 +56,15 @@ def states(cluster: Cluster) -> str:
     return cluster("squeue", "--noheader", "--array", "--name=suite-mine", "--format=%T")
 
 
-def test_preempted_jobs_go_on_and_end_bit_identical(
+def test_preempted_jobs_go_on_and_a_further_one_writes_the_report(
     quiet: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     submitted(cluster, tmp_path, 2, waited_for=2)
     every = ["--nodes=2", "--cpus-per-task=16", "--ntasks-per-node=1", "--mem=0"]
     cluster("srun", "--chdir=/tmp", "--partition=urgent", "--exclusive", *every, "true")
-    assert end(cluster, tmp_path, 2) == 0, "nothing had to be submitted again"
+    assert "Dependency" in cluster("squeue", "--noheader", "--format=%r")
+    wait_for(lambda: not states(cluster), "the end of the jobs, without any launcher")
+    assert "| sphere-3d | mixed | 2 |" in (tmp_path / "mine/report.md").read_text()
     assert processes.contents(tmp_path / "mine").items() <= quiet.items()
     assert all(len(run.attempts()) > 1 for run in runs_in(tmp_path))
 

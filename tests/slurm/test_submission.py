@@ -107,18 +107,6 @@ def test_jobs_go_on_without_a_launcher_and_are_shown_and_cancelled(
     assert "CANCELLED" in output, "and why nothing goes on is told"
 
 
-def test_after_detached_jobs_a_further_one_writes_the_report(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    code, output = cluster.suite(*sweep_of(tmp_path, 1), "--cluster", "test", "--detach")
-    assert code == 0, output
-    assert "submitted 1 jobs" in output
-    assert "a further job writes the report" in output
-    assert "Dependency" in cluster("squeue", "--noheader", "--format=%r")
-    cluster.wait_for_the_end()
-    assert "| sphere-3d | mixed | 1 |" in (tmp_path / "mine/report.md").read_text()
-
-
 @pytest.mark.parametrize(
     ("profile", "message"),
     [
@@ -214,23 +202,28 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(cluster: Cluster, tmp_pat
     assert "Traceback" in failed.log_path.read_text()
 
 
-@pytest.mark.parametrize("script", ["train", "sweep"])
 def test_plain_batch_scripts_go_on_after_a_requeue(
-    script: str, quiet: dict[str, str], cluster: Cluster, tmp_path: Path
+    quiet: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
-    _, sweep, *settings = sweep_of(tmp_path, 4)
-    base = ["configs/bandit/sphere.yaml", "seed=0", "sweep=mine"]
-    array, what = ([], base) if script == "train" else (["--array=0-1"], [sweep])
-    options = ["--mem=1G", f"--output={tmp_path}/%A-%a.log", f"--chdir={ROOT}", *array]
-    options.append(f"--export=ALL,SUITE={sys.executable} -m suite")
-    command = ["sbatch", "--parsable", *options, f"slurm/{script}.sbatch", *what, *settings]
-    job = cluster(*command).strip()
+    folders = {name: tmp_path / name for name in ("train", "sweep")}
+    jobs = {}
+    for name, folder in folders.items():
+        folder.mkdir()
+        _, sweep, *settings = sweep_of(folder, 4)
+        one = ["configs/bandit/sphere.yaml", "seed=0", "sweep=mine"]
+        what, array = ([sweep], ["--array=0-1"]) if name == "sweep" else (one, [])
+        options = ["--mem=1G", f"--output={folder}/%A-%a.log", f"--chdir={ROOT}", *array]
+        options.append(f"--export=ALL,SUITE={sys.executable} -m suite")
+        command = ["sbatch", "--parsable", *options, f"slurm/{name}.sbatch", *what, *settings]
+        jobs[name] = cluster(*command).strip() + ("_0" if array else "")
     ready = "mine/runs/*seed0*/checkpoints/last.ckpt"
-    wait_for(lambda: any(tmp_path.glob(ready)), "a checkpoint")
-    cluster("scancel", "--signal=USR2", f"{job}_0" if array else job)
+    for name, folder in folders.items():
+        wait_for(lambda f=folder: any(f.glob(ready)), "a checkpoint")
+        cluster("scancel", "--signal=USR2", jobs[name])
     cluster.wait_for_the_end()
-    metrics = processes.contents(tmp_path / "mine")
-    assert len(metrics) == max(1, 2 * len(array))
-    assert metrics.items() <= quiet.items()
-    logs = "".join(path.read_text() for path in tmp_path.glob("*.log"))
-    assert logs.count(" continues from step ") == 1
+    for name, folder in folders.items():
+        metrics = processes.contents(folder / "mine")
+        assert len(metrics) == (2 if name == "sweep" else 1)
+        assert metrics.items() <= quiet.items()
+        logs = "".join(path.read_text() for path in folder.glob("*.log"))
+        assert logs.count(" continues from step ") == 1

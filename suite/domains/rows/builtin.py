@@ -16,13 +16,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from suite import ranks
 from suite.domains.lm.config import LMConfig
 from suite.domains.lm.reference import reference_model, reference_signature
-from suite.domains.lm.rollout import complete, judge
+from suite.domains.lm.rollout import complete, held_out_accuracy, judge
 from suite.domains.lm.tasks import build_task
 from suite.domains.lm.tasks.base import Task
 from suite.domains.rows.config import BuiltinConfig, DataConfig
 from suite.files import write_text
 
-SEED = 7
+SEED, EVAL_PROMPTS = 7, 512
 
 
 class Made(NamedTuple):
@@ -30,10 +30,17 @@ class Made(NamedTuple):
 
     model: Path
     rows: Path
+    task: Task
 
     def data(self, settings: DataConfig) -> DataConfig:
         """Return settings that read these rows."""
         return replace(settings, path=str(self.rows), scores="threshold", threshold=0.5)
+
+    def accuracy(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
+        """Return the sampled accuracy on held-out prompts, as the exact judge sees it."""
+        return held_out_accuracy(
+            model, tokenizer, self.task, prompts=EVAL_PROMPTS, samples=1, seed=SEED + 1
+        )
 
 
 def made_here(plan: BuiltinConfig, cache: Path) -> Made:
@@ -48,7 +55,7 @@ def made_here(plan: BuiltinConfig, cache: Path) -> Made:
         rows = judged(model, tokenizer, task, plan)
         write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
     ranks.tell("they are there")
-    return Made(references / name, path)
+    return Made(references / name, path, task)
 
 
 def judged(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from suite import ranks
@@ -46,9 +47,9 @@ class Rows:
         self.seed = seed
         self.dimensions = None
         name, data = settings.model, settings.data
-        if data.path is None:
-            made = made_here(settings.builtin, cache)
-            name, data = name or str(made.model), made.data(settings.data)
+        self.made = made_here(settings.builtin, cache) if data.path is None else None
+        if self.made is not None:
+            name, data = name or str(self.made.model), self.made.data(data)
         assert name is not None  # the configuration was checked
         groups, bad = load_rows(data)
         self.pair = load_pair(name, settings)
@@ -150,35 +151,31 @@ class Rows:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Measure on held-out rows what became likelier; both `logp` falling is displacement.
+        """Measure on held-out rows what became likelier; all `change_…` falling is displacement.
 
         The score is the mean over labelled completions of the change of log π per token, counted
         negatively for rejected ones: 0 at the start.
         """
-        sums = dict.fromkeys(("score", "kl", "accepted", "rejected", "neither"), 0.0)
-        counts = dict.fromkeys(sums, 0.0)
         size = self.settings.batch_size
-        for i in range(0, len(self.held_out), size):
-            chosen = self.held_out[i : i + size]
-            batch = encoding.collate(chosen, self.tokenizer.pad_token_id)
-            device = next(self.policy.parameters()).device
-            batch = RowsBatch(
-                encoding.Tokens(*(part.to(device) for part in batch.tokens)), *batch[1:]
-            )
-            found = self.compare(batch)
-            length = batch.tokens.completion_mask.sum(1)
-            change = ((found.logp - found.reference_logp) / length).cpu()
-            sign = (batch.accept.sign() - batch.reject.sign()).flatten()
-            kinds = {"accepted": sign > 0, "rejected": sign < 0, "neither": sign == 0}
-            kinds["score"], values = sign != 0, {"score": sign * change}
-            for kind, where in kinds.items():
-                sums[kind] += values.get(kind, change)[where].sum().item()
-                counts[kind] += where.sum().item()
-            sums["kl"] += found.kl.sum().item()
-            counts["kl"] += len(length)
-        named = {kind: sums[kind] / counts[kind] for kind in sums if counts[kind]}
-        score, kl = named.pop("score", 0.0), named.pop("kl")
-        return {"score": score, "kl": kl} | {f"change_{kind}": x for kind, x in named.items()}
+        chosen = (self.held_out[i : i + size] for i in range(0, len(self.held_out), size))
+        change, kl, sign = (
+            torch.cat(column) for column in zip(*map(self.measure, chosen), strict=True)
+        )
+        found = {"score": average(sign * change, sign != 0), "kl": kl.mean().item()}
+        for name, value in (("accepted", 1), ("rejected", -1), ("neither", 0)):
+            if (sign == value).any():
+                found[f"change_{name}"] = average(change, sign == value)
+        if self.made is not None:
+            found["accuracy"] = self.made.accuracy(inner(self.policy), self.tokenizer)
+        return found
+
+    def measure(self, groups: list[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return change of log π per token, KL, and sign of the label of each row, [B·K]."""
+        batch = encoding.collate(groups, self.tokenizer.pad_token_id)
+        batch = move_data_to_device(batch, next(self.policy.parameters()).device)
+        compared, length = self.compare(batch), batch.tokens.completion_mask.sum(1)
+        sign = (batch.accept.sign() - batch.reject.sign()).flatten()
+        return (compared.logp - compared.reference_logp) / length, compared.kl, sign
 
     def save(self, folder: Path) -> None:
         """Write model (or adapter) and tokenizer as transformers and peft load them."""
@@ -192,3 +189,8 @@ class Rows:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a place."""
         self.state.update(state)
+
+
+def average(values: Tensor, where: Tensor) -> float:
+    """Return the mean over the chosen values, 0 where there are none."""
+    return values[where].mean().item() if where.any() else 0.0
