@@ -60,9 +60,9 @@ class Cluster:
         for process in self.started:
             process.wait(timeout=30)
 
-    def wait_for_the_end(self) -> None:
+    def wait_for_the_end(self, patience: float = processes.PATIENCE) -> None:
         """Wait until nothing is in the queue."""
-        wait_for(lambda: not self("squeue", "--noheader"), "the end of the jobs")
+        wait_for(lambda: not self("squeue", "--noheader"), "the end of the jobs", patience)
 
 
 def control(command: str, folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
@@ -96,9 +96,11 @@ def sweep_of(folder: Path, seeds: int) -> list[str]:
     return ["sweep", str(path), *STEPS, f"results_dir={folder}", "logging.wandb=disabled"]
 
 
-def wait_for(condition: Callable[[], bool], what: str) -> None:
+def wait_for(
+    condition: Callable[[], bool], what: str, patience: float = processes.PATIENCE
+) -> None:
     """Wait for something that the cluster brings about."""
-    deadline = time.monotonic() + processes.PATIENCE
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"waited too long for {what}"
         time.sleep(0.1)
