@@ -142,10 +142,10 @@ class Config:
                 "domain.samples must be at least 2 with objective.name=dpo, which compares the"
                 f" samples of a context; found {self.domain.samples}"
             )
-        if self.trainer.strategy == "fsdp" and self.domain.gaussian:
+        if self.trainer.strategy == "fsdp" and not self.domain.spreadable:
             raise ConfigError(
-                "trainer.strategy=fsdp is for language models, whose networks may not fit on one"
-                f" device; domain.name={self.domain.name} takes ddp"
+                "trainer.strategy must be ddp where a domain calls parts of its networks, as"
+                f" domain.name={self.domain.name} does; found fsdp"
             )
         groups = getattr(self.domain, self.domain.groups_key)
         if groups % self.trainer.ranks:

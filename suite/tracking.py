@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from suite import ranks
 from suite.config import Config
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ FINISH_SECONDS = 60.0
 
 
 class Tracker:
-    """One Weights & Biases run, or nothing where `logging.wandb` is disabled."""
+    """One Weights & Biases run, or nothing where it is disabled, and on all ranks but the first."""
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.run: wandb.Run | None = None
-        if config.logging.wandb == "disabled":
+        if config.logging.wandb == "disabled" or ranks.rank() > 0:
             return
         import wandb as library
 

@@ -36,7 +36,7 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
     A finished run is left as it is; after a stop signal the status is `interrupted`. Raises
     Claimed where another process works on the run; any other error is also written to the run's
     summary. Where `trainer.devices` and `trainer.num_nodes` ask for several processes, each calls
-    this, and rank 0 decides for all.
+    this, rank 0 decides for all, and a stop signal before the first step raises Interrupted.
     """
     run = RunFolder.of(config)
     run.path.mkdir(parents=True, exist_ok=True)
@@ -119,51 +119,51 @@ def fit(
     if first and (warning := objective.warning(domain.shares)):
         logger.warning(warning)
 
-    tracker = Tracker(config, run.path) if first else None
+    tracker = Tracker(config, run.path)
 
     def log(step: int, row: dict[str, float]) -> None:
-        if tracker is not None:
+        if first:
             run.log(step, row)
-            tracker.log(step, row)
-            progress.note(row)
+        tracker.log(step, row)
+        progress.note(row)
 
     saving = Checkpoint(run, config.trainer)
-    trainer = L.Trainer(
-        max_epochs=1,
-        limit_train_batches=config.trainer.steps // config.trainer.steps_per_call,
-        accelerator=config.trainer.accelerator,
-        callbacks=[
-            *callbacks,
-            Record(domain, config.trainer, log),
-            progress,
-            saving,  # last, so that a checkpoint holds what the others did
-        ],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        **devices(config.trainer),
-    )
+    # Saving comes last, so that a checkpoint holds what the others did.
+    acting = [*callbacks, Record(domain, config.trainer, log), progress, saving]
+    trainer = trainer_for(config.trainer, acting)
     module = PreferenceModule(domain, objective, config.optimizer, config.reference, config.trainer)
     try:
         trainer.fit(module, Batches(domain), ckpt_path=resume, weights_only=True)
     except BaseException:
-        if tracker is not None:
-            tracker.finish(failed=True)
+        tracker.finish(failed=True)
         raise
     if saving.stopped_by is not None and module.step < config.trainer.steps:
-        if tracker is not None:
-            tracker.interrupt()
+        tracker.interrupt()
         name = signal.Signals(saving.stopped_by).name
         return {"status": "interrupted", "signal": name, "step": module.step}
     (run.path / "policy").mkdir(exist_ok=True)
     if first or config.trainer.strategy == "fsdp":
         domain.save(run.path / "policy")
-    if tracker is None:
-        return {"status": "finished"}
     tracker.finish(failed=False)
+    if not first:
+        return {"status": "finished"}
     logger.info("%s finished", run.path.name)
     return run.finish("finished", error=None)
+
+
+def trainer_for(settings: TrainerConfig, callbacks: list[L.Callback]) -> L.Trainer:
+    """Return Lightning's loop with nothing of its own around the callbacks."""
+    return L.Trainer(
+        max_epochs=1,
+        limit_train_batches=settings.steps // settings.steps_per_call,
+        accelerator=settings.accelerator,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **devices(settings),
+    )
 
 
 def devices(settings: TrainerConfig) -> dict[str, Any]:

@@ -123,8 +123,8 @@ def attempt(run: RunFolder) -> str:
         if not recorded:
             run.finish("failed", error=": ".join(named(error)))
         return "failed"
-    except Interrupted as interruption:  # of several ranks, before the first step
-        if ranks.place()[0] > 0:
+    except Interrupted as interruption:  # before the run's own handlers, or of several ranks
+        if several and ranks.place()[0] > 0:
             sys.exit(1)  # rank 0 was told too; or it died, and srun ends this one for it
         summary = {"status": "interrupted", "signal": str(interruption)}
     if summary["status"] == "interrupted":

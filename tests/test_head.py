@@ -121,3 +121,21 @@ def test_logits_of_all_tokens_never_exist(monkeypatch: pytest.MonkeyPatch) -> No
     logp, _ = token_statistics(hidden, head, hidden.detach(), head, torch.zeros(100).long())
     logp.sum().backward()
     assert 0 < largest <= 50
+
+
+def test_states_of_lower_precision_than_the_head_meet_it_there() -> None:
+    """As under autocast, which acts on the forward pass alone."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(50, 8, generator=generator, requires_grad=True)
+    states = torch.randn(6, 8, generator=generator).bfloat16().requires_grad_()
+    targets = torch.randint(50, (6,), generator=generator)
+    head = Head(weight)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logp, _ = token_statistics(states, head, states.detach(), head, targets)
+    exact = states.detach().float().requires_grad_()
+    expected = plain(exact, head, 50).gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(logp, expected)
+    found = torch.autograd.grad(logp.sum(), (states, weight))
+    wanted = torch.autograd.grad(expected.sum(), (exact, weight))
+    torch.testing.assert_close(found[0].float(), wanted[0], atol=1e-2, rtol=1e-2)
+    torch.testing.assert_close(found[1], wanted[1])

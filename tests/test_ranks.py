@@ -26,7 +26,7 @@ def config_with(*overrides: str) -> None:
     ("overrides", "message"),
     [
         (["domain.contexts=9"], "domain.contexts must be a multiple of the 4 ranks .*, found 9"),
-        (["trainer.strategy=fsdp"], "trainer.strategy=fsdp is for language models"),
+        (["trainer.strategy=fsdp"], "trainer.strategy must be ddp where .*domain.name=bandit"),
         (["trainer.devices=0"], "trainer.devices must be at least 1, found 0"),
     ],
 )

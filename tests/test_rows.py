@@ -1,8 +1,6 @@
-"""Rows of feedback, in every format, on every kind of model; and what does not fit."""
+"""Learning from rows, in every format, on every kind of model; and what cannot be learned from."""
 
 import itertools
-import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +16,13 @@ from transformers import (
 
 from suite.config import Config, load
 from suite.domains.lm.tokenizer import character_tokenizer
-from suite.domains.rows.config import DataConfig
 from suite.domains.rows.domain import Rows
-from suite.domains.rows.schema import load_rows
-from suite.domains.rows.tokens import Encoded, Sequence, batches, collate, order
 from suite.keys import ConfigError
 from suite.objectives import build_objective
 from suite.results import RunFolder
 from suite.train import train
 from tests.conftest import BASE, ROOT, SCHEDULE
+from tests.rows import GOOD, labelled, paired, scored, write_rows
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz .?:\n"
 CHAT = (
@@ -62,49 +58,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def message(role: str, content: str) -> list[dict[str, str]]:
-    return [{"role": role, "content": content}]
-
-
-def labelled(chat: bool) -> Iterable[dict[str, Any]]:
-    for i, value in enumerate([True, False, 1, -1, 0, True, False, 1]):
-        prompt, answer = f"is {'abc'[i % 3]} ok?", " yes" * (1 + i % 3)
-        yield {
-            "prompt": message("user", prompt) if chat else prompt,
-            "completion": message("assistant", answer) if chat else answer,
-            "label": value,
-            "weight": 1 + i % 2,
-        }
-
-
-def paired(chat: bool) -> Iterable[dict[str, Any]]:
-    for i in range(6):
-        prompt = f"is {'abc'[i % 3]} ok?"
-        yield {
-            "prompt": message("user", prompt) if chat else prompt,
-            "chosen": message("assistant", " yes") if chat else " yes",
-            "rejected": message("assistant", " no way") if chat else " no way",
-        }
-
-
-def scored(chat: bool) -> Iterable[dict[str, Any]]:
-    for i in range(6):
-        prompt = f"is {'abc'[i % 3]} ok?"
-        answers = [" yes", " no", " well"]
-        yield {
-            "prompt": message("user", prompt) if chat else prompt,
-            "completions": [message("assistant", a) if chat else a for a in answers],
-            "scores": [1.0, 0.0, 0.2 * i],
-        }
-
-
 FORMATS = {"labels": labelled, "pairs": paired, "scores": scored}
-MODES = itertools.cycle(["positive", "negative", "mixed"])
-
-
-def write_rows(path: Path, rows: Iterable[Any]) -> Path:
-    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    return path
+MODES = ["positive", "negative", "mixed"]
 
 
 def config_of(data: Path | str, model: Path | str, *overrides: str) -> Config:
@@ -124,7 +79,9 @@ def test_every_model_learns_from_every_format(
     family: str, rank: int, form: str, chat: bool, models: Path, tmp_path: Path
 ) -> None:
     path = write_rows(tmp_path / "rows.jsonl", FORMATS[form](chat))
-    mode = f"feedback={next(MODES)}"
+    # Every mode with every format, model, and kind of text.
+    turn = list(FAMILIES).index(family) + list(FORMATS).index(form) + chat
+    mode = f"feedback={MODES[turn % 3]}"
     config = config_of(path, models / family, mode, f"domain.lora.rank={rank}")
     domain = domain_of(config, tmp_path)
     objective = build_objective(config.objective, config.feedback, None)
@@ -190,90 +147,15 @@ def test_a_run_ends_in_a_folder_that_transformers_loads(
     assert scores[-1] > 0.01, "accepted rows are likelier, rejected ones less so"
 
 
-@pytest.mark.parametrize("kind", ["parquet", "folder", "splits"])
-def test_tables_hold_the_same_rows_as_lines(kind: str, tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
-    lines = write_rows(tmp_path / "rows.jsonl", scored(chat=True))
-    table = datasets.Dataset.from_list(list(scored(chat=True)))
-    path = tmp_path / "rows.parquet"
-    if kind == "parquet":
-        table.to_parquet(path)
-    else:
-        path = tmp_path / "rows"
-        whole = table if kind == "folder" else datasets.DatasetDict({"train": table})
-        whole.save_to_disk(path)
-    expected, _ = load_rows(DataConfig(path=str(lines)))
-    found, _ = load_rows(DataConfig(path=str(path)))
-    assert [group[:4] for group in found] == [group[:4] for group in expected]
-    if kind == "splits":
-        with pytest.raises(ConfigError, match=r"domain.data.split=test: .* has train"):
-            load_rows(DataConfig(path=str(path), split="test"))
-
-
-GOOD = {"prompt": "p", "completion": "c", "label": 1}
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"prompt": "p"', r"line 2: not valid JSON"),
-        ('["p"]', r"line 2: expected an object with fields, found list"),
-        ('{"completion": "c", "label": 1}', r"line 2: prompt is missing"),
-        (
-            '{"prompt": "p", "completion": "c"}',
-            r"expected completion and label or .*, found prompt",
-        ),
-        ('{"prompt": "p", "completion": "c", "label": "yes"}', r"1, -1 or 0, found 'yes'"),
-        ('{"prompt": "p", "completion": "c", "label": 2}', r"label must be .*, found 2"),
-        ('{"prompt": 7, "completion": "c", "label": 1}', r"prompt must be text or .*, found 7"),
-        ('{"prompt": "p", "completion": "c", "label": 1, "weight": 0}', r"above 0, found 0"),
-        ('{"prompt": "p", "completions": ["a"], "scores": [1, 2]}', r"must be 1 numbers"),
-        ('{"prompt": "p", "completions": ["a"], "scores": [NaN]}', r"one per completion, found"),
-    ],
-)
-def test_a_row_that_does_not_fit_is_named(line: str, message: str, tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text(f"{json.dumps(GOOD)}\n{line}\n")
-    with pytest.raises(ConfigError, match=message) as told:
-        load_rows(DataConfig(path=str(path)))
-    assert "1 of 2 rows do not fit; domain.data.skip_bad=true" in str(told.value)
-    groups, bad = load_rows(DataConfig(path=str(path), skip_bad=True))
-    assert (len(groups), len(bad)) == (1, 1)
-
-
-def test_all_bad_rows_are_counted_before_anything_starts(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "rows.jsonl", [GOOD, *({"prompt": i} for i in range(20))])
-    with pytest.raises(ConfigError, match="20 of 21 rows do not fit") as told:
-        load_rows(DataConfig(path=str(path)))
-    assert str(told.value).count("line") == 5, "and a few are named"
-
-
-def test_no_rows_are_told(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").touch()
-    with pytest.raises(ConfigError, match=r"rows.jsonl: no rows"):
-        load_rows(DataConfig(path=str(tmp_path / "rows.jsonl")))
-
-
-@pytest.mark.parametrize(
-    ("scores", "labels"),
-    [
-        ({"scores": "mean"}, [1, -1, 0, 0]),
-        ({"scores": "threshold", "threshold": 2.0}, [1, -1, 1, 1]),
-        ({"scores": "ranks", "top": 1, "bottom": 2}, [1, -1, 0, -1]),
-    ],
-)
-def test_scores_become_labels(scores: dict[str, Any], labels: list[int], tmp_path: Path) -> None:
-    row = {"prompt": "p", "completions": list("abcd"), "scores": [3, 1, 2, 2]}
-    path = write_rows(tmp_path / "rows.jsonl", [row])
-    (group,), _ = load_rows(DataConfig(path=str(path), **scores))
-    assert group.labels == labels
-
-
 @pytest.mark.parametrize(
     ("rows", "overrides", "message"),
     [
         ([GOOD] * 9, ["feedback=negative"], "feedback=negative needs rejected .* none of the"),
-        ([GOOD | {"prompt": "p" * 80}] * 4, [], r"line 1: the prompt has .* leaves no room"),
+        (
+            [GOOD | {"prompt": "p" * 80}] * 4,
+            [],
+            r"line 1: prompt must leave room .*found 80 tokens; .*4 of 4 rows do not fit",
+        ),
         ([GOOD], [], r"domain.batch_size=2 needs as many groups of rows, found 1"),
     ],
 )
@@ -323,33 +205,6 @@ def test_settings_that_do_not_fit_are_refused(overrides: list[str], message: str
 def test_a_file_that_is_not_there_is_told_at_once() -> None:
     with pytest.raises(ConfigError, match=r"domain.data.path=x.jsonl: no such file or folder"):
         config_of("x.jsonl", "m").check_machine()
-
-
-def groups_of(lengths: list[int]) -> list[Encoded]:
-    return [Encoded([Sequence([1] * n, 1)], [1.0], 1.0) for n in lengths]
-
-
-def test_batches_hold_every_group_once_per_epoch_and_go_on_where_they_were() -> None:
-    groups = groups_of(list(range(2, 32)))
-    first, second = (order(groups, 5, seed=3, epoch=e) for e in (0, 1))
-    assert sorted(i for batch in first for i in batch) == list(range(30))
-    assert first != second
-    state = {"epoch": 0, "position": 0}
-    stream = batches(groups, 5, 3, 0, state)
-    drawn = [next(stream) for _ in range(9)]
-    again = {"epoch": 0, "position": 4}
-    assert list(itertools.islice(batches(groups, 5, 3, 0, again), 5)) == drawn[4:]
-    assert state == again == {"epoch": 1, "position": 3}
-
-
-def test_batches_hold_little_padding() -> None:
-    lengths = torch.randint(5, 400, (640,), generator=torch.Generator().manual_seed(0)).tolist()
-    groups = groups_of(lengths)
-    padded = sum(
-        collate([groups[i] for i in batch], 0).tokens.input_ids.numel()
-        for batch in order(groups, 8, seed=0, epoch=0)
-    )
-    assert padded < 1.1 * sum(lengths)
 
 
 def test_truncation_keeps_the_prompt_and_the_first_of_the_completion(

@@ -74,6 +74,20 @@ def test_a_run_that_is_always_stopped_before_its_first_step_fails_in_the_end(
     assert f"told to stop {MOST_FRUITLESS} times in a row before it took a step" in error
 
 
+def test_a_worker_beside_others_asks_for_a_requeue_whatever_its_number(
+    job: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(config: object) -> None:
+        raise Interrupted("SIGUSR2")
+
+    run = queued(tiny, tmp_path)
+    monkeypatch.setenv("SLURM_PROCID", "1")  # of side_by_side workers, with runs of one rank each
+    monkeypatch.setattr("suite.train.train", interrupted)
+    with pytest.raises(SystemExit) as end:
+        work([run.path])
+    assert end.value.code == STOPPED
+
+
 @pytest.mark.parametrize("error", [RuntimeError("they never met"), Lost("another has it")])
 def test_of_several_ranks_one_that_fails_ends_its_process(
     job: str, error: Exception, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

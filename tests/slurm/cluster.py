@@ -3,7 +3,8 @@
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,6 +41,11 @@ class Cluster:
     def pid(self, daemon: str) -> int:
         """Return the process id of a daemon, such as slurmctld or node0."""
         return int((self.folder / f"run/{daemon}.pid").read_text())
+
+    def preempt(self) -> None:
+        """Take both nodes for more urgent work, for an instant."""
+        every = ["--nodes=2", "--cpus-per-task=16", "--ntasks-per-node=1", "--mem=0"]
+        self("srun", "--chdir=/tmp", "--partition=urgent", "--exclusive", *every, "true")
 
     def start(self, daemon: str) -> None:
         """Start a daemon that was killed."""
@@ -85,6 +91,17 @@ def processes_of(folder: Path) -> list[str]:
         if str(folder) in line:
             found.append(line)
     return found
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let nobody write into a folder; raises CalledProcessError where mounting is not allowed."""
+    subprocess.run(["mount", "--bind", folder, folder], check=True, capture_output=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def sweep_of(folder: Path, seeds: int) -> list[str]:

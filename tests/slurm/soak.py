@@ -22,7 +22,7 @@ from suite.files import write_text
 from suite.results import RunFolder, git_commit
 from suite.slurm import Jobs
 from tests import processes
-from tests.slurm.cluster import Cluster, control, runs_in, sweep_of
+from tests.slurm.cluster import Cluster, control, read_only, runs_in, sweep_of
 
 KINDS = (
     "SIGKILL of a worker",
@@ -34,7 +34,6 @@ KINDS = (
     "results folder read-only for two seconds",
 )
 LONGER = ["trainer.steps=9000", "trainer.checkpoint_every=300"]
-EVERY = ["--nodes=2", "--cpus-per-task=16", "--ntasks-per-node=1", "--mem=0"]
 
 
 class Soak:
@@ -145,7 +144,7 @@ class Soak:
         """Take both nodes for more urgent work."""
         if not self.queue("RUNNING"):
             return False
-        self.cluster("srun", "--chdir=/tmp", "--partition=urgent", "--exclusive", *EVERY, "true")
+        self.cluster.preempt()
         return True
 
     def restart_controller(self) -> bool:
@@ -165,12 +164,8 @@ class Soak:
         """Make the results read-only for a while."""
         if not self.running():
             return False
-        subprocess.run(["mount", "--bind", self.folder, self.folder], check=True)
-        try:
-            subprocess.run(["mount", "-o", "remount,bind,ro", self.folder], check=True)
+        with read_only(self.folder):
             time.sleep(2)
-        finally:
-            subprocess.run(["umount", "--lazy", self.folder], check=True)
         return True
 
     def finish(self, at_most: int = 20) -> None:

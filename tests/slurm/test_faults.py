@@ -3,8 +3,6 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +13,7 @@ from tests import processes
 from tests.slurm.cluster import (
     Cluster,
     control,
+    read_only,
     runs_in,
     submitted,
     sweep_of,
@@ -60,8 +59,7 @@ def test_preempted_jobs_go_on_and_a_further_one_writes_the_report(
     quiet: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     submitted(cluster, tmp_path, 2, waited_for=2)
-    every = ["--nodes=2", "--cpus-per-task=16", "--ntasks-per-node=1", "--mem=0"]
-    cluster("srun", "--chdir=/tmp", "--partition=urgent", "--exclusive", *every, "true")
+    cluster.preempt()
     assert "Dependency" in cluster("squeue", "--noheader", "--format=%r")
     wait_for(lambda: not states(cluster), "the end of the jobs, without any launcher")
     assert "| sphere-3d | mixed | 2 |" in (tmp_path / "mine/report.md").read_text()
@@ -123,21 +121,18 @@ def test_a_controller_that_restarts_is_not_noticed(
     assert processes.contents(tmp_path / "mine").items() <= quiet.items()
 
 
-@contextmanager
-def read_only(folder: Path) -> Iterator[None]:
-    """Let nobody write into a folder for a while."""
+def can_mount(folder: Path) -> bool:
+    """Tell whether this process may mount at all."""
     try:
-        subprocess.run(["mount", "--bind", folder, folder], check=True, capture_output=True)
+        with read_only(folder):
+            return True
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("mounting is not allowed here")
-    try:
-        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
+        return False
 
 
 def test_a_folder_that_the_nodes_cannot_write_is_told(cluster: Cluster, tmp_path: Path) -> None:
+    if not can_mount(tmp_path):
+        pytest.skip("mounting is not allowed here")
     profile = tmp_path / "held.yaml"
     profile.write_text("{cpus: 1, memory_gb: 1, options: {hold: true}}")
     where = ["--cluster", str(profile), "--detach"]

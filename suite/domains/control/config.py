@@ -37,6 +37,7 @@ class ControlConfig:
     gaussian: ClassVar[bool] = True
     reference_must_follow: ClassVar[bool] = True  # it samples the actions, and judges them
     groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
+    spreadable: ClassVar[bool] = False  # whether networks are only called as a whole
     name: Literal["control"] = key("control", "this domain")
     task: str = key(
         "cartpole-swingup",

@@ -36,6 +36,7 @@ class LMConfig:
     gaussian: ClassVar[bool] = False
     reference_must_follow: ClassVar[bool] = False
     groups_key: ClassVar[str] = "prompts"  # how many groups a batch has, which ranks share
+    spreadable: ClassVar[bool] = True  # whether networks are only called as a whole
     name: Literal["lm"] = key("lm", "this domain")
     task: Literal["arithmetic"] = key("arithmetic", "language task")
     digits: int = key(2, "largest number of digits of an operand", at_least=1, at_most=9)

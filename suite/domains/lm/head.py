@@ -39,7 +39,10 @@ class Head:
     def logits(self, hidden: Tensor, vocabulary: int) -> Tensor:
         """Return the logits of the first `vocabulary` entries, [T, V] in float32 or better."""
         bias = None if self.bias is None else self.bias[:vocabulary]
-        raw = torch.nn.functional.linear(hidden, self.weight[:vocabulary], bias)
+        # In the weights' precision, since autocast acts on the forward pass alone.
+        with torch.autocast(hidden.device.type, enabled=False):
+            states = hidden.to(self.weight.dtype)
+            raw = torch.nn.functional.linear(states, self.weight[:vocabulary], bias)
         raw = self.scale * (raw if raw.dtype == torch.float64 else raw.float())
         return raw if self.soft_cap is None else self.soft_cap * torch.tanh(raw / self.soft_cap)
 

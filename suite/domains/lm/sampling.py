@@ -44,18 +44,7 @@ def sample(
     seed = int(torch.randint(2**62, (), generator=generator))
     stream = torch.Generator(prompt_ids.device).manual_seed(seed)
     end, pad = model.config.eos_token_id, model.config.pad_token_id
-    cache = DynamicCache(config=model.config)
-    logits = model(
-        input_ids=prompt_ids,
-        attention_mask=prompt_mask,
-        position_ids=positions(prompt_mask),
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-    ).logits[:, -1]
-    # One prefill serves all samples of a prompt.
-    cache.batch_repeat_interleave(samples)
-    logits = logits.repeat_interleave(samples, 0)
+    cache, logits = prefill(model, prompt_ids, prompt_mask, samples)
     mask = prompt_mask.repeat_interleave(samples, 0)
     position = mask.sum(1)
     alive = torch.ones_like(position, dtype=torch.bool)
@@ -86,6 +75,23 @@ def sample(
         ),
         completion_mask,
     )
+
+
+def prefill(
+    model: PreTrainedModel, prompt_ids: Tensor, prompt_mask: Tensor, samples: int
+) -> tuple[DynamicCache, Tensor]:
+    """Read each prompt once for all its samples; return cache and next-token logits, [B*K, V]."""
+    cache = DynamicCache(config=model.config)
+    logits = model(
+        input_ids=prompt_ids,
+        attention_mask=prompt_mask,
+        position_ids=positions(prompt_mask),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits[:, -1]
+    cache.batch_repeat_interleave(samples)
+    return cache, logits.repeat_interleave(samples, 0)
 
 
 def pick(logits: Tensor, generator: torch.Generator, share: bool) -> Tensor:

@@ -26,7 +26,12 @@ class DataConfig:
     threshold: float = key(0.0, "accepted from this score on, where scores=threshold")
     top: int = key(1, "completions of a prompt that are accepted, where scores=ranks", at_least=0)
     bottom: int = key(1, "those that are rejected, where scores=ranks", at_least=0)
-    held_out: float = key(0.05, "share of the prompts kept for evaluation", at_least=0, below=1)
+    held_out: float = key(
+        0.05,
+        "share of the prompts kept for evaluation; with 0 the rows of training are evaluated",
+        at_least=0,
+        below=1,
+    )
 
 
 @dataclass
@@ -55,6 +60,7 @@ class RowsConfig:
     gaussian: ClassVar[bool] = False
     reference_must_follow: ClassVar[bool] = False
     groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
+    spreadable: ClassVar[bool] = False  # whether networks are only called as a whole
     name: Literal["rows"] = key("rows", "this domain")
     data: DataConfig = section(DataConfig, "the rows")
     model: str | None = key(
@@ -92,7 +98,7 @@ class RowsConfig:
         """Raise ConfigError where this machine lacks what the run needs."""
         path = self.data.path
         looks_local = path is not None and (
-            path.endswith((".jsonl", ".parquet")) or path[0] in "./"
+            path.endswith((".jsonl", ".parquet")) or path.startswith((".", "/"))
         )
         if looks_local and not Path(str(path)).exists():
             raise ConfigError(f"domain.data.path={path}: no such file or folder")

@@ -96,13 +96,17 @@ class Rows:
         accepted, rejected = self.shares
         logger.info(
             "%s completions of %s groups: %.0f %% accepted, %.0f %% rejected; %s to %s tokens, half"
-            " below %s; %s truncated, %s rows left out; %s groups held out; the loss is bounded"
-            " from β = %.3g on where only rejected ones count",
+            " below %s; %s truncated, %s rows left out; %s groups held out",
             *(len(lengths), len(self.rows), 100 * accepted, 100 * rejected),
             *(lengths[0], lengths[-1], lengths[len(lengths) // 2]),
             *(counts["truncated"], counts["left out"], len(self.held_out)),
-            smallest_beta(0.0, rejected) if rejected else 0.0,
         )
+        if rejected and self.feedback_mode != "positive":
+            logger.info(
+                "rejected completions alone need β of at least 1/Z0 = %.3g; over many epochs of a"
+                " fixed file that may not suffice: watch eval/kl",
+                smallest_beta(0.0, rejected),
+            )
 
     def train_dataloader(self) -> Iterator[RowsBatch]:
         """Yield batches, epoch after epoch."""

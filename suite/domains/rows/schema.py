@@ -54,15 +54,19 @@ def load_rows(settings: DataConfig) -> tuple[list[Group], list[str]]:
             groups.append(parse(row, settings, where))
         except BadRow as error:
             bad.append(f"{where}: {error}")
-    if bad and not settings.skip_bad:
-        shown = "; ".join(bad[:MOST_TOLD])
-        raise ConfigError(
-            f"{shown}; {len(bad)} of {len(bad) + len(groups)} rows do not fit;"
-            " domain.data.skip_bad=true goes on without them"
-        )
+    refuse(bad, len(bad) + len(groups), settings.skip_bad)
     if not groups:
         raise ConfigError(f"domain.data.path={settings.path}: no rows")
     return groups, bad
+
+
+def refuse(bad: list[str], count: int, skip: bool) -> None:
+    """Raise ConfigError naming the first of the bad rows, unless they may be skipped."""
+    if bad and not skip:
+        raise ConfigError(
+            f"{'; '.join(bad[:MOST_TOLD])}; {len(bad)} of {count} rows do not fit;"
+            " domain.data.skip_bad=true goes on without them"
+        )
 
 
 def read(path: str, split: str) -> Iterator[tuple[str, Any]]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from suite.domains.rows.schema import Group, Text
+from suite.domains.rows.schema import Group, Text, refuse
 from suite.keys import ConfigError
 
 WINDOW = 32  # batches whose groups are sorted by length together
@@ -51,32 +51,28 @@ class RowsBatch(NamedTuple):
 def encode(
     groups: list[Group], tokenizer: PreTrainedTokenizerBase, max_length: int, skip_bad: bool
 ) -> tuple[list[Encoded], Counter[str]]:
-    """Return all groups as tokens, and how many completions were cut or groups left out.
+    """Return all groups as tokens, and how many completions were cut and groups left out.
 
-    Raises ConfigError for a group that leaves no room for its completion, unless it may be skipped.
+    Raises ConfigError where prompts leave no room for completions, unless they may be skipped.
     """
     encoded: list[Encoded] = []
     counts: Counter[str] = Counter()
+    bad: list[str] = []
     for group in groups:
-        sequences = []
         prompt = prompt_ids(group.prompt, tokenizer, group.where)
-        for completion in group.completions:
-            ids = completion_ids(group.prompt, completion, tokenizer, group.where)
-            kept = ids[: max(0, max_length - len(prompt))]
-            counts["truncated"] += len(kept) < len(ids)
-            if not kept:
-                break
-            sequences.append(Sequence(prompt + kept, len(prompt)))
-        if len(sequences) < len(group.completions):
-            if not skip_bad:
-                raise ConfigError(
-                    f"{group.where}: the prompt has {len(prompt)} tokens and leaves no room for a"
-                    f" completion within domain.max_length={max_length};"
-                    " domain.data.skip_bad=true goes on without such rows"
-                )
-            counts["left out"] += 1
+        room = max_length - len(prompt)
+        if room < 1:
+            bad.append(
+                f"{group.where}: prompt must leave room for a completion within"
+                f" domain.max_length={max_length}, found {len(prompt)} tokens"
+            )
             continue
+        whole = [completion_ids(group.prompt, c, tokenizer, group.where) for c in group.completions]
+        counts["truncated"] += sum(len(ids) > room for ids in whole)
+        sequences = [Sequence(prompt + ids[:room], len(prompt)) for ids in whole]
         encoded.append(Encoded(sequences, group.labels, group.weight))
+    refuse(bad, len(groups), skip_bad)
+    counts["left out"] = len(bad)
     return encoded, counts
 
 
