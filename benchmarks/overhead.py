@@ -21,7 +21,7 @@ from benchmarks.timing import Comparison, summarize, timed
 from suite.config import Config, load
 from suite.domains.bandit.functions import FUNCTIONS
 from suite.domains.lm.domain import LanguageModel
-from suite.domains.lm.sampling import positions
+from suite.domains.lm.tokens import attention
 from suite.train import train
 
 
@@ -110,9 +110,15 @@ def bare_bandit(config: Config) -> Callable[[], None]:
 def bare_lm(config: Config, folder: Path) -> Callable[[], None]:
     """Return one step of mixed PMPO on the language model in bare torch."""
     domain = LanguageModel(
-        config.domain, feedback="mixed", divergence="forward", seed=0, cache=folder
+        config.domain,
+        feedback="mixed",
+        divergence="forward",
+        seed=0,
+        cache=folder,
+        device=torch.device("cpu"),
     )
-    policy, batches = copy.deepcopy(domain.reference).requires_grad_(True), None
+    policy: Any = copy.deepcopy(domain.reference).requires_grad_(True)
+    reference: Any = domain.reference
     accepted_share, rejected_share = domain.shares
     beta = 0.5 / rejected_share
     optimizer = torch.optim.AdamW(
@@ -121,20 +127,27 @@ def bare_lm(config: Config, folder: Path) -> Callable[[], None]:
     batches = domain.train_dataloader()
 
     def step() -> None:
-        drawn, score, reference = next(batches)
-        length = drawn.completion_mask.shape[1]
-        logits = policy(
-            input_ids=drawn.input_ids,
-            attention_mask=drawn.attention_mask,
-            position_ids=positions(drawn.attention_mask),
-            use_cache=False,
-            logits_to_keep=length + 1,
-        ).logits[:, :-1]
-        logprobs = logits.log_softmax(-1)
-        chosen = logprobs.gather(-1, drawn.input_ids[:, -length:, None])[..., 0]
-        logp = (chosen * drawn.completion_mask).sum(1)
-        per_token = (reference.exp() * (reference - logprobs)).sum(-1)
-        kl = (per_token * drawn.completion_mask).sum(1).mean()
+        tokens, score = next(batches)
+        mask = attention(tokens, policy)
+
+        def logprobs(model: Any) -> torch.Tensor:
+            states = model.model(
+                input_ids=tokens.input_ids,
+                attention_mask=mask,
+                position_ids=tokens.positions,
+                use_cache=False,
+            ).last_hidden_state
+            found: torch.Tensor = model.lm_head(states.flatten(0, 1)[tokens.before])
+            return found.log_softmax(-1)
+
+        ours = logprobs(policy)
+        with torch.no_grad():
+            theirs = logprobs(reference)
+        empty = torch.zeros(score.numel())
+        chosen = ours.gather(-1, tokens.targets[:, None])[:, 0]
+        logp = empty.index_add(0, tokens.owner, chosen)
+        per_token = (theirs.exp() * (theirs - ours)).sum(-1)
+        kl = empty.index_add(0, tokens.owner, per_token).mean()
         label = score.flatten()
         accepted = (label * logp).mean() / accepted_share
         rejected = ((1 - label) * logp).mean() / rejected_share

@@ -1,61 +1,119 @@
 """Tokens per second of our sampler against transformers' `generate`, same model and prompts."""
 
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.timing import Comparison, compare, timed
 from suite.config import load
 from suite.domains.lm.domain import LanguageModel
-from suite.domains.lm.rollout import complete
+from suite.domains.lm.models import inner
+from suite.domains.lm.sampling import sample
 
-PROMPTS, SAMPLES, ROUNDS, REPEATS = 64, 4, 7, 10
+SAMPLES = 4
 
 
-def measure() -> Comparison:
+def measure() -> dict[str, Comparison]:
     """Return tokens per second, counting completion tokens up to and including the end token."""
     torch.set_num_threads(1)
+    return {
+        "arithmetic, 64 prompts × 4, up to 4 tokens": arithmetic(),
+        "12.9 M parameters, 64 prompts × 4, up to 128 tokens, 36 on average": uneven(),
+    }
+
+
+def arithmetic() -> Comparison:
+    """Compare on the task that the reference of the default sweep was trained for."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = load(Path("configs/lm/arithmetic.yaml")).domain
         domain = LanguageModel(
-            settings, feedback="mixed", divergence="forward", seed=0, cache=Path(folder)
+            load(Path("configs/lm/arithmetic.yaml")).domain,
+            feedback="mixed",
+            divergence="forward",
+            seed=0,
+            cache=Path(folder),
+            device=torch.device("cpu"),
         )
-    model, tokenizer, task = domain.reference, domain.tokenizer, domain.task
-    prompts = task.prompts(PROMPTS, torch.Generator().manual_seed(0), held_out=False)
+    texts = domain.prompts.prompts(64, torch.Generator().manual_seed(0), held_out=False)
+    prompts = domain.tokenizer(texts)["input_ids"]
+    ends = [domain.tokenizer.eos_token_id]
+    new = domain.prompts.max_new_tokens
+    return against_generate(inner(domain.reference), prompts, ends, new, batch=64, repeats=10)
+
+
+def uneven() -> Comparison:
+    """Compare on completions of very different lengths: one token in forty ends them."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=32_000,
+        hidden_size=256,
+        intermediate_size=688,
+        num_hidden_layers=6,
+        num_attention_heads=8,
+        tie_word_embeddings=True,
+        pad_token_id=1,
+    )
+    model: Any = LlamaForCausalLM(config).eval()
+    prompts = torch.randint(2, 32_000, (64, 64)).tolist()
+    ends = list(range(2, 802))
+    return against_generate(model, prompts, ends, 128, batch=16, repeats=1)
+
+
+def against_generate(
+    model: Any,
+    prompts: list[list[int]],
+    ends: Sequence[int],
+    max_new_tokens: int,
+    *,
+    batch: int,
+    repeats: int,
+) -> Comparison:
+    """Let both sample, `batch` prompts or as many slots at a time."""
     generator = torch.Generator().manual_seed(0)
-    end = tokenizer.eos_token_id
+    pad = model.config.pad_token_id
 
-    def ours() -> float:
+    def ours() -> int:
+        drawn = sample(
+            *(model, prompts, SAMPLES, max_new_tokens, generator),
+            ends=list(ends),
+            slots=batch * SAMPLES,
+        )
+        return sum(map(len, drawn.completions))
+
+    def theirs() -> int:
         tokens = 0
+        for start in range(0, len(prompts), batch):
+            chosen = prompts[start : start + batch]
+            longest = max(map(len, chosen))
+            padding = [[pad] * (longest - len(prompt)) for prompt in chosen]
+            ids = torch.tensor([p + prompt for p, prompt in zip(padding, chosen, strict=True)])
+            mask = torch.tensor([[0] * len(p) + [1] * (longest - len(p)) for p in padding])
+            drawn = model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                do_sample=True,
+                top_k=0,
+                num_return_sequences=SAMPLES,
+                eos_token_id=list(ends),
+                pad_token_id=pad,
+            )[:, longest:]
+            ended = torch.isin(drawn, torch.tensor(ends)).long()
+            tokens += int((ended.cumsum(1) - ended == 0).sum())
+        return tokens
 
-        def run() -> None:
-            nonlocal tokens
-            for _ in range(REPEATS):
-                drawn = complete(model, tokenizer, task, prompts, SAMPLES, generator)
-                tokens += int(drawn.completion_mask.sum())
+    return compare(rate(ours, repeats), rate(theirs, repeats), 5)
 
-        seconds = timed(run)
-        return tokens / seconds
 
-    def theirs() -> float:
-        tokens = 0
+def rate(act: Callable[[], int], repeats: int) -> Callable[[], float]:
+    """Return what measures tokens per second."""
 
-        def run() -> None:
-            nonlocal tokens
-            for _ in range(REPEATS):
-                encoded = tokenizer(prompts, return_tensors="pt", padding=True)
-                drawn = model.generate(
-                    **encoded,
-                    max_new_tokens=task.max_new_tokens,
-                    do_sample=True,
-                    top_k=0,
-                    num_return_sequences=SAMPLES,
-                )[:, encoded["input_ids"].shape[1] :]
-                finished = (drawn == end).cumsum(1) - (drawn == end).long()
-                tokens += int((finished == 0).sum())
+    def measured() -> float:
+        counts: list[int] = []
+        seconds = timed(lambda: counts.extend(act() for _ in range(repeats)))
+        return sum(counts) / seconds
 
-        seconds = timed(run)
-        return tokens / seconds
-
-    return compare(ours, theirs, ROUNDS)
+    return measured

@@ -1,5 +1,6 @@
 """What happens around the training step: evaluation, records, checkpoints, signals."""
 
+import logging
 import signal
 import threading
 import time
@@ -19,8 +20,11 @@ from suite.domains.base import Domain
 from suite.module import PreferenceModule
 from suite.results import RunFolder
 from suite.signals import NOTICE, STOP_SIGNALS
+from suite.stopwatch import COUNTS, described, shares
 
+logger = logging.getLogger(__name__)
 WriteRow = Callable[[int, dict[str, float]], None]
+WriteExamples = Callable[[int, list[dict[str, Any]]], None]
 
 
 class AfterStep(L.Callback, ABC):
@@ -46,13 +50,21 @@ class AfterStep(L.Callback, ABC):
 class Record(AfterStep):
     """Log training metrics every so often, and an evaluation at the start, on schedule, at the end.
 
-    `write_row` is called with the step and a row of numbers named `train/…` or `eval/…`.
+    `write_row` is called with the step and a row of numbers named `train/…` or `eval/…`, and
+    `write_examples` with the step and what else a domain has to show.
     """
 
-    def __init__(self, domain: Domain, settings: TrainerConfig, write_row: WriteRow) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        settings: TrainerConfig,
+        write_row: WriteRow,
+        write_examples: WriteExamples,
+    ) -> None:
         self.domain = domain
         self.settings = settings
         self.write_row = write_row
+        self.write_examples = write_examples
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -78,6 +90,8 @@ class Record(AfterStep):
         found = self.domain.evaluate()
         self.domain.policy.train(was_training)
         self.write_row(step, {f"eval/{name}": value for name, value in found.items()})
+        if shown := self.domain.examples():
+            self.write_examples(step, shown)
 
 
 class Checkpoint(AfterStep):
@@ -146,6 +160,7 @@ class ShowProgress(AfterStep):
         assert isinstance(pl_module, PreferenceModule)
         self.first, self.first_time = pl_module.step, time.monotonic()
         self.first_env_step = self.domain.diagnostics().get("env_steps")
+        self.first_tokens = COUNTS["tokens"]
         self.shown = self.bar.add_task(
             self.run.path.name, total=self.settings.steps, completed=self.first, shown=""
         )
@@ -164,6 +179,8 @@ class ShowProgress(AfterStep):
             if self.first_env_step is not None:
                 env_steps = self.domain.diagnostics()["env_steps"] - self.first_env_step
                 shown += f"  {env_steps / seconds:.3g} env steps/s"
+            if tokens := COUNTS["tokens"] - self.first_tokens:
+                shown += f"  {tokens / seconds:,.0f} tokens/s"
             if self.score is not None:
                 shown += f"  score {self.score:.4g}"
             self.bar.update(self.shown, completed=step, shown=shown)
@@ -180,8 +197,11 @@ class ShowProgress(AfterStep):
             rate=rate,
             score=self.score,
             seconds=self.before + self.told - self.started,
+            time=shares(),
         )
 
     @override
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.bar.stop()
+        if not self.silent:
+            logger.info("time spent on: %s", described())

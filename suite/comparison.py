@@ -64,6 +64,11 @@ class Record:
         path = self.folder.path / "video.mp4"
         return base64.b64encode(path.read_bytes()).decode() if path.exists() else None
 
+    @cached_property
+    def examples(self) -> list[dict[str, Any]]:
+        """What the policy did at the last evaluation, where that can be shown."""
+        return self.folder.examples()
+
     @property
     def row(self) -> dict[str, Any]:
         """The run's line in scores.csv."""

@@ -16,6 +16,7 @@ from suite.config import OptimizerConfig, ReferenceConfig, TrainerConfig
 from suite.domains.base import Domain
 from suite.objectives import Objective
 from suite.reference import follow
+from suite.stopwatch import spent
 
 ENDLESS = 2**31  # the trainer's limit on calls ends a run, not its data
 
@@ -79,20 +80,23 @@ class PreferenceModule(L.LightningModule):
         optimizer.zero_grad()
         for _ in range(count):
             with torch.autocast(self.device.type, enabled=False):  # whatever the precision of steps
-                batch = next(batches)
+                with spent("batches"):
+                    batch = next(batches)
                 if self.device.type != "cpu":
                     batch = self.transfer_batch_to_device(batch, self.device, 0)
             loss, terms = self.terms(batch)
             loss = loss / count if count > 1 else loss
             # As Lightning's manual_backward, without its calls of every callback.
             self.trainer.strategy.pre_backward(loss)
-            torch.autograd.backward(loss)
+            with spent("backward"):
+                torch.autograd.backward(loss)
             taken.append(terms)
-        if plan.clip_norm is not None:
-            self.clip_gradients(optimizer, plan.clip_norm, "norm")
-        optimizer.step()
-        self.step += 1
-        follow(self.policy, self.reference, self.reference_settings, self.step)
+        with spent("optimizer"):
+            if plan.clip_norm is not None:
+                self.clip_gradients(optimizer, plan.clip_norm, "norm")
+            optimizer.step()
+            self.step += 1
+            follow(self.policy, self.reference, self.reference_settings, self.step)
         return taken
 
     def plain_terms(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
@@ -113,8 +117,8 @@ class PreferenceModule(L.LightningModule):
         """Spread the networks over the ranks where `trainer.strategy` asks for it."""
         if self.trainer_settings.strategy == "fsdp" and not self.spread and ranks.count() > 1:
             assert self.device_mesh is not None
-            for network in (self.policy, self.reference):
-                spread(network, self.device_mesh["data_parallel"])
+            networks: Any = self.domain
+            spread(networks.networks, self.device_mesh["data_parallel"])
             self.spread = True
 
     @override
@@ -152,8 +156,10 @@ def spread(network: nn.Module, mesh: Any) -> None:
     """Keep a part of a network's parameters on each rank, gathered block by block when needed."""
     from torch.distributed.fsdp import fully_shard
 
-    blocks = getattr(network, "_no_split_modules", None) or ()  # how transformers names them
-    for module in network.modules():
+    models = list(network.modules())
+    # How transformers names them.
+    blocks = {name for model in models for name in getattr(model, "_no_split_modules", None) or ()}
+    for module in models:
         if type(module).__name__ in blocks:
             fully_shard(module, mesh=mesh)
     # Else the outermost keeps what it gathered until a backward pass, which the reference lacks.

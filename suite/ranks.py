@@ -125,6 +125,13 @@ def place() -> tuple[int, int]:
     return int(os.environ.get(names[0], 0)), int(os.environ.get(names[1], 1))
 
 
+def device(settings: TrainerConfig) -> torch.device:
+    """Return where this process computes."""
+    if settings.accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if count() > 1 else 0)
+
+
 def meeting_point(folder: Path) -> Path:
     """Return the file through which the ranks of this very attempt find each other."""
     names = ("SLURM_JOB_ID", "SLURM_RESTART_COUNT", "TORCHELASTIC_RUN_ID", "MASTER_PORT")

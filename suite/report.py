@@ -50,6 +50,7 @@ def write_report(sweep: Sweep, command: str) -> Path:
         "curves": curves,
         "headlines": headlines(cells(finished), curves, sweep.report),
         "figures": drawn,
+        "shown": first_of_each([r for r in finished if r.examples]),
         "environments": environments(records),
     }
     templates = Environment(
@@ -143,6 +144,11 @@ def headlines(
             f" β > {row.predicted:.3g}."
         )
     return sentences
+
+
+def first_of_each(records: Sequence[Record]) -> list[Record]:
+    """Return one record of each variant."""
+    return list({record.variant: record for record in reversed(records)}.values())[::-1]
 
 
 def environments(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -46,6 +46,7 @@ class RunFolder:
     config.yaml       the resolved configuration; loading it repeats the run
     environment.json  versions, machine and git commit
     metrics.jsonl     one row per logged step; holds nothing that depends on the clock
+    examples.json     what the policy did at the last evaluation, where that can be shown
     progress.json     where the run stands, for whoever watches
     attempts.jsonl    when, where and from which step it was begun or gone on with
     log.txt           what it said, and what went wrong
@@ -163,6 +164,15 @@ class RunFolder:
         self.still_mine()
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **row}) + "\n")
+
+    def show(self, step: int, rows: list[dict[str, Any]]) -> None:
+        """Keep the newest examples, such as completions."""
+        write_json(self.path / "examples.json", {"step": step, "rows": rows})
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return the newest examples."""
+        found: list[dict[str, Any]] = (read_json(self.path / "examples.json") or {}).get("rows", [])
+        return found
 
     def rewind(self, step: int | None) -> int:
         """Drop rows after `step` (all rows for None) and broken lines; return how many."""

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from suite import ranks
 from suite.config import Config
@@ -38,6 +38,18 @@ class Tracker:
     def log(self, step: int, row: dict[str, float]) -> None:
         """Send one row."""
         self.attempt(lambda run: run.log({**row, "step": step}))
+
+    def show(self, step: int, rows: list[dict[str, Any]]) -> None:
+        """Send a table of examples, such as completions."""
+
+        def send(run: "wandb.Run") -> None:
+            import wandb
+
+            columns = list(rows[0])
+            data = [[str(row[name]) for name in columns] for row in rows]
+            run.log({"examples": wandb.Table(columns=columns, data=data), "step": step})
+
+        self.attempt(send)
 
     def finish(self, failed: bool) -> None:
         """End the run, telling whether it failed."""

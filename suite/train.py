@@ -14,6 +14,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from suite import ranks
 from suite.callbacks import Checkpoint, Record, ShowProgress
+from suite.card import write_card
 from suite.checkpoints import AtomicCheckpointIO, newest
 from suite.claims import Claimed, Lost
 from suite.config import Config, TrainerConfig
@@ -127,9 +128,14 @@ def fit(
         tracker.log(step, row)
         progress.note(row)
 
+    def show(step: int, rows: list[dict[str, Any]]) -> None:
+        if first:
+            run.show(step, rows)
+        tracker.show(step, rows)
+
     saving = Checkpoint(run, config.trainer)
     # Saving comes last, so that a checkpoint holds what the others did.
-    acting = [*callbacks, Record(domain, config.trainer, log), progress, saving]
+    acting = [*callbacks, Record(domain, config.trainer, log, show), progress, saving]
     trainer = trainer_for(config.trainer, acting)
     module = PreferenceModule(domain, objective, config.optimizer, config.reference, config.trainer)
     try:
@@ -144,6 +150,8 @@ def fit(
     (run.path / "policy").mkdir(exist_ok=True)
     if first or config.trainer.strategy == "fsdp":
         domain.save(run.path / "policy")
+    if first:
+        write_card(run.path / "policy", config, objective, domain.shares, run.metrics())
     tracker.finish(failed=False)
     if not first:
         return {"status": "finished"}

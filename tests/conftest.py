@@ -39,6 +39,7 @@ TINY_CONTROL = [
 ]
 # The same model, and its completions as rows.
 TINY_ROWS = ["domain.batch_size=4", "domain.eval_rows=8", "domain.builtin.prompts=32"]
+TINY_ROWS += ["domain.builtin.samples=16"]  # or hardly any would be right
 TINY_ROWS += [
     key.replace("domain.", "domain.builtin.", 1)
     for key in TINY_LM

@@ -5,14 +5,19 @@ import torch
 from torch import Tensor
 
 from suite.domains.lm import head as module
-from suite.domains.lm.head import Head, token_statistics
+from suite.domains.lm.head import Adapter, Head, token_statistics
 
 KINDS = {
     "plain": Head(torch.empty(0)),
     "bias": Head(torch.empty(0), torch.empty(0)),
     "soft cap": Head(torch.empty(0), None, 1.0, 2.0),
     "scale": Head(torch.empty(0), None, 0.25),
-    "all": Head(torch.empty(0), torch.empty(0), 0.5, 3.0),
+    "adapter": Head(torch.empty(0), None, adapter=Adapter(torch.empty(0), torch.empty(0), 2.0)),
+    "all": Head(
+        *(torch.empty(0), torch.empty(0), 0.5, 3.0),
+        Adapter(torch.empty(0), torch.empty(0), 2.0),
+        0.7,
+    ),
 }
 T, H, V = 11, 5, 7
 
@@ -20,20 +25,26 @@ T, H, V = 11, 5, 7
 def plain(hidden: Tensor, head: Head, vocabulary: int) -> Tensor:
     """Log-probabilities by the book, written without the suite."""
     logits = hidden @ head.weight[:vocabulary].t()
+    if head.adapter is not None:
+        down, up, scale = head.adapter
+        logits = logits + scale * (hidden @ (up @ down)[:vocabulary].t())
     if head.bias is not None:
         logits = logits + head.bias[:vocabulary]
     logits = head.scale * logits
     if head.soft_cap is not None:
         logits = head.soft_cap * (logits / head.soft_cap).tanh()
+    logits = logits / head.temperature
     return logits.log_softmax(-1)
 
 
 def make(kind: Head, rows: int, hidden: int, generator: torch.Generator) -> Head:
-    weight = torch.randn(rows, hidden, generator=generator, dtype=torch.float64)
-    bias = None
-    if kind.bias is not None:
-        bias = torch.randn(rows, generator=generator, dtype=torch.float64).requires_grad_()
-    return Head(weight.requires_grad_(), bias, kind.scale, kind.soft_cap)
+    def leaf(*shape: int) -> Tensor:
+        drawn = torch.randn(*shape, generator=generator, dtype=torch.float64)
+        return drawn.requires_grad_()
+
+    bias = None if kind.bias is None else leaf(rows)
+    adapter = None if kind.adapter is None else Adapter(leaf(2, hidden), leaf(rows, 2), 2.0)
+    return Head(leaf(rows, hidden), bias, kind.scale, kind.soft_cap, adapter, kind.temperature)
 
 
 @pytest.mark.parametrize("divergence", ["forward", "reverse"])
@@ -52,8 +63,8 @@ def test_values_and_gradients_are_those_of_the_plain_computation(
         torch.randn(T, generator=generator, dtype=torch.float64) for _ in range(2)
     )  # signed weights, as PMPO's
 
-    logp, kl = token_statistics(
-        hidden, head, reference_hidden, reference, targets, divergence=divergence
+    logp, kl, reference_logp, entropy = token_statistics(
+        hidden, head, reference_hidden, reference, targets, divergence=divergence, entropy=True
     )
     ours, theirs = plain(hidden, head, V), plain(reference_hidden, reference, V).detach()
     expected = ours.gather(1, targets[:, None])[:, 0]
@@ -61,8 +72,12 @@ def test_values_and_gradients_are_those_of_the_plain_computation(
     expected_kl = (first.exp() * (first - second)).sum(-1)
     torch.testing.assert_close(logp, expected, atol=1e-10, rtol=0)
     torch.testing.assert_close(kl, expected_kl, atol=1e-10, rtol=0)
+    expected_reference = theirs.gather(1, targets[:, None])[:, 0]
+    torch.testing.assert_close(reference_logp, expected_reference, atol=1e-10, rtol=0)
+    torch.testing.assert_close(entropy, -(ours.exp() * ours).sum(-1), atol=1e-10, rtol=0)
 
-    leaves = [leaf for leaf in (hidden, head.weight, head.bias) if leaf is not None]
+    leaves = [hidden, head.weight, *([] if head.bias is None else [head.bias])]
+    leaves += [] if head.adapter is None else [head.adapter.down, head.adapter.up]
     found = torch.autograd.grad((by_logp * logp + by_kl * kl).sum(), leaves)
     wanted = torch.autograd.grad((by_logp * expected + by_kl * expected_kl).sum(), leaves)
     for mine, theirs in zip(found, wanted, strict=True):
@@ -78,7 +93,7 @@ def test_in_bf16_it_is_as_close_as_the_plain_computation_in_bf16() -> None:
     weight.requires_grad_()
     targets = torch.randint(500, (64,), generator=generator)
     head, reference = Head(weight), Head(weight.detach().clone())
-    logp, kl = token_statistics(hidden, head, reference_hidden, reference, targets)
+    logp, kl, *_ = token_statistics(hidden, head, reference_hidden, reference, targets)
     double = Head(weight.detach().double().requires_grad_())
     h = hidden.detach().double().requires_grad_()
     ours = plain(h, double, 500)
@@ -98,7 +113,7 @@ def test_in_bf16_it_is_as_close_as_the_plain_computation_in_bf16() -> None:
 def test_no_tokens_are_no_trouble_and_targets_beyond_the_vocabulary_are() -> None:
     head = Head(torch.zeros(3, 2, requires_grad=True))
     none = torch.zeros(0, 2)
-    logp, kl = token_statistics(none, head, none, head, torch.zeros(0, dtype=torch.long))
+    logp, kl, *_ = token_statistics(none, head, none, head, torch.zeros(0, dtype=torch.long))
     assert logp.shape == kl.shape == (0,)
     one = torch.zeros(1, 2)
     with pytest.raises(ValueError, match="targets must lie in 0 to 2"):
@@ -109,17 +124,17 @@ def test_logits_of_all_tokens_never_exist(monkeypatch: pytest.MonkeyPatch) -> No
     largest = 0
     honest = Head.logits
 
-    def noted(self: Head, hidden: Tensor, vocabulary: int) -> Tensor:
+    def noted(self: Head, hidden: Tensor, low: Tensor | None, vocabulary: int) -> Tensor:
         nonlocal largest
         largest = max(largest, len(hidden) * vocabulary)
-        return honest(self, hidden, vocabulary)
+        return honest(self, hidden, low, vocabulary)
 
     monkeypatch.setattr(module, "CHUNK", 50)
     monkeypatch.setattr(Head, "logits", noted)
     hidden = torch.randn(100, 4, requires_grad=True)
     head = Head(torch.randn(10, 4, requires_grad=True))
-    logp, _ = token_statistics(hidden, head, hidden.detach(), head, torch.zeros(100).long())
-    logp.sum().backward()
+    found = token_statistics(hidden, head, hidden.detach(), head, torch.zeros(100).long())
+    found.logp.sum().backward()
     assert 0 < largest <= 50
 
 
@@ -131,7 +146,7 @@ def test_states_of_lower_precision_than_the_head_meet_it_there() -> None:
     targets = torch.randint(50, (6,), generator=generator)
     head = Head(weight)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logp, _ = token_statistics(states, head, states.detach(), head, targets)
+        logp, *_ = token_statistics(states, head, states.detach(), head, targets)
     exact = states.detach().float().requires_grad_()
     expected = plain(exact, head, 50).gather(1, targets[:, None])[:, 0]
     torch.testing.assert_close(logp, expected)

@@ -11,13 +11,14 @@ from torch.distributions import Categorical, kl_divergence
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from suite.domains.lm.config import LMConfig
-from suite.domains.lm.policy import sequence_statistics, token_logprobs
-from suite.domains.lm.reference import demonstration_loss, reference_model, reference_signature
-from suite.domains.lm.rollout import complete, judge
-from suite.domains.lm.sampling import sample
+from suite.domains.lm.models import Pair
+from suite.domains.lm.policy import compare
+from suite.domains.lm.reference import demonstration_loss, reference_folder, reference_signature
+from suite.domains.lm.rollout import complete, scores_of, task_judge
 from suite.domains.lm.tasks import build_task
-from suite.domains.lm.tasks.arithmetic import Arithmetic
+from suite.domains.lm.tasks.arithmetic import Arithmetic, result
 from suite.domains.lm.tokenizer import character_tokenizer
+from suite.domains.lm.tokens import Sequence, collate
 from suite.results import RunFolder
 from suite.train import train
 from tests.conftest import Tiny
@@ -43,11 +44,11 @@ def model() -> LlamaForCausalLM:
 
 
 def test_arithmetic_judges_the_exact_result() -> None:
-    assert TASK.demonstration("12+90=") == "102"
-    assert TASK.demonstration("12-90=") == "-78"
-    assert TASK.judge("12-12=", "0")
-    assert not TASK.judge("12+90=", "0102")
-    assert not TASK.judge("12+90=", "")
+    assert result("12+90=") == "102"
+    assert result("12-90=") == "-78"
+    assert TASK.score("12-12=", "0") == 1
+    assert TASK.score("12+90=", "0102") == 0
+    assert TASK.score("12+90=", "") == 0
 
 
 def test_held_out_prompts_never_occur_in_training() -> None:
@@ -60,7 +61,7 @@ def test_held_out_prompts_never_occur_in_training() -> None:
 
 def test_the_longest_answers_fit() -> None:
     for prompt in ("99+99=", "0-99="):
-        assert len(TASK.demonstration(prompt)) + 1 <= TASK.max_new_tokens
+        assert len(result(prompt)) + 1 <= TASK.max_new_tokens
 
 
 def test_the_tokenizer_returns_what_it_was_given_and_reloads(tmp_path: Path) -> None:
@@ -72,66 +73,35 @@ def test_the_tokenizer_returns_what_it_was_given_and_reloads(tmp_path: Path) -> 
         assert ids[1][0] == tokenizer.pad_token_id, "prompts are padded on the left"
 
 
-def test_samples_follow_the_model_and_keep_their_tokens(model: LlamaForCausalLM) -> None:
-    prompts = ["1+2=", "34-56="]
-    generator = torch.Generator().manual_seed(0)
-    drawn = complete(model, TOKENIZER, TASK, prompts, 2000, generator)
-    first = drawn.input_ids[:, -drawn.completion_mask.shape[1]].view(2, 2000)
-    for row, prompt in enumerate(prompts):
-        ids = TOKENIZER([prompt], return_tensors="pt")["input_ids"]
-        expected = model(input_ids=ids).logits[0, -1].softmax(-1)
-        found = torch.bincount(first[row], minlength=len(TOKENIZER)) / 2000
-        # Five standard errors of a share estimated from 2000 draws.
-        error = 5 * (expected * (1 - expected) / 2000).sqrt() + 1e-3
-        assert ((found - expected).abs() < error).all()
-
-
-def test_a_finished_sample_ends_with_its_end_token_and_then_padding(
-    model: LlamaForCausalLM,
+@pytest.mark.parametrize("share", [False, True])
+def test_statistics_equal_one_sequence_at_a_time_without_padding(
+    share: bool, model: LlamaForCausalLM
 ) -> None:
-    drawn = complete(model, TOKENIZER, TASK, ["1+2="] * 50, 4, torch.Generator().manual_seed(1))
-    length = drawn.completion_mask.shape[1]
-    for tokens, mask in zip(drawn.input_ids[:, -length:], drawn.completion_mask, strict=True):
-        count = int(mask.sum())
-        assert mask[:count].all()
-        assert not mask[count:].any()
-        assert (tokens[count:] == TOKENIZER.pad_token_id).all()
-        ends = (tokens[:count] == TOKENIZER.eos_token_id).nonzero().flatten().tolist()
-        assert ends == ([count - 1] if count < length or ends else [])
-
-
-def test_greedy_completion_equals_plain_generate(model: LlamaForCausalLM) -> None:
-    prompts = ["1+2=", "34-56=", "99+9="]
-    ours = complete(model, TOKENIZER, TASK, prompts, 1, torch.Generator(), greedy=True)
-    encoded = TOKENIZER(prompts, return_tensors="pt", padding=True)
-    theirs = model.generate(
-        **encoded, max_new_tokens=TASK.max_new_tokens, do_sample=False, use_cache=True
-    )
-    assert torch.equal(ours.input_ids, theirs[:, : ours.input_ids.shape[1]])
-
-
-def test_statistics_equal_one_sequence_at_a_time_without_padding(model: LlamaForCausalLM) -> None:
     torch.manual_seed(1)
     policy = copy.deepcopy(model)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     prompts = ["1+2=", "34-56="]
-    drawn = complete(model, TOKENIZER, TASK, prompts, 3, torch.Generator().manual_seed(2))
-    found = sequence_statistics(
-        token_logprobs(policy, drawn), token_logprobs(model, drawn), drawn, "forward"
-    )
-    length = drawn.completion_mask.shape[1]
+    drawn = complete(model, TOKENIZER, prompts, 3, 4, torch.Generator().manual_seed(2))
+    groups = [
+        [Sequence(p + c, len(p)) for c in drawn.completions[3 * i : 3 * i + 3]]
+        for i, p in enumerate(drawn.prompts)
+    ]
+    tokens = collate(groups, TOKENIZER.pad_token_id, share)
+    assert tokens.shared == share
+    found = compare(Pair(policy, model, TOKENIZER), tokens, 6, temperature=1.5, entropy=True)
     for i in range(6):
-        start = int((drawn.input_ids[i] != TOKENIZER.pad_token_id).nonzero()[0])
-        end = drawn.input_ids.shape[1] - length + int(drawn.completion_mask[i].sum())
-        ids = drawn.input_ids[i, start:end][None]
-        first = drawn.input_ids.shape[1] - length - start  # the prompt's length
-        logits, reference = (m(input_ids=ids).logits[0, first - 1 : -1] for m in (policy, model))
+        prompt, completion = drawn.prompts[i // 3], drawn.completions[i]
+        ids, first = torch.tensor([prompt + completion]), len(prompt)
+        logits, reference = (
+            m(input_ids=ids).logits[0, first - 1 : -1] / 1.5 for m in (policy, model)
+        )
         p, q = Categorical(logits=reference), Categorical(logits=logits)
         targets = ids[0, first:]
         tolerance = {"atol": 1e-4, "rtol": 1e-4}
         torch.testing.assert_close(found.logp[i], q.log_prob(targets).sum(), **tolerance)
+        torch.testing.assert_close(found.reference_logp[i], p.log_prob(targets).sum(), **tolerance)
         torch.testing.assert_close(found.kl[i], kl_divergence(p, q).sum(), **tolerance)
         torch.testing.assert_close(found.entropy[i], q.entropy().sum(), **tolerance)
 
@@ -151,13 +121,9 @@ def test_pretraining_learns_the_answers_tokens_and_nothing_else(model: LlamaForC
 
 
 def test_judged_completions_are_of_their_own_prompt() -> None:
-    prompts = ["1+2=", "5+5="]
-    rows = TOKENIZER(["3<end>", "10<end>", "3<end>", "10<end>"], padding_side="right", padding=True)
-    tokens = torch.tensor(rows["input_ids"])
-    from suite.domains.lm.sampling import Completions
-
-    completions = Completions(tokens, tokens, tokens != TOKENIZER.pad_token_id)
-    assert judge(TASK, TOKENIZER, prompts, completions).tolist() == [[1, 0], [0, 1]]
+    prompts, texts = ["1+2=", "5+5="], ["3", "10", "3", "10"]
+    found = scores_of(task_judge(TASK), "exact", prompts, texts, 2)
+    assert found.tolist() == [[1, 0], [0, 1]]
 
 
 def test_the_trained_policy_is_saved_as_transformers_loads_it(tiny: Tiny) -> None:
@@ -189,7 +155,8 @@ def test_two_runs_that_start_together_train_one_reference(tiny: Tiny, tmp_path: 
         "def counted(*a):\n    print('trained', flush=True)\n    return pretrain(*a)\n"
         "reference.pretrain = counted\n"
         "s = load(Path(sys.argv[1])).domain\n"
-        "m, _ = reference.reference_model(s, build_task(s), Path(sys.argv[2]))\n"
+        "from transformers import AutoModelForCausalLM as A\n"
+        "m = A.from_pretrained(reference.reference_folder(s, build_task(s), Path(sys.argv[2])))\n"
         "print('sum', sum(p.double().sum().item() for p in m.parameters()))\n"
     )
     run = RunFolder.of(config)
@@ -208,7 +175,7 @@ def test_an_unreachable_accuracy_says_what_to_change(tiny: Tiny, tmp_path: Path)
         "lm", "domain.pretrain.target_accuracy=1", "domain.pretrain.max_steps=10"
     ).domain
     with pytest.raises(RuntimeError, match=r"max_steps=10, below domain\.pretrain\.target_acc"):
-        reference_model(settings, build_task(settings), tmp_path)
+        reference_folder(settings, build_task(settings), tmp_path)
 
 
 def test_an_interrupted_pretraining_continues_to_the_same_weights(
@@ -221,8 +188,8 @@ def test_an_interrupted_pretraining_continues_to_the_same_weights(
     ).domain
     task = build_task(settings)
     accuracies = [0.0, 0.0, 1.0]
-    monkeypatch.setattr(reference, "held_out_accuracy", lambda *a, **k: accuracies.pop(0))
-    whole, _ = reference_model(settings, task, tmp_path / "whole")
+    monkeypatch.setattr(reference, "held_out_score", lambda *a, **k: accuracies.pop(0))
+    whole = reference_folder(settings, task, tmp_path / "whole")
 
     accuracies = [0.0, 0.0, 1.0]
     steps = iter(range(10))
@@ -235,17 +202,9 @@ def test_an_interrupted_pretraining_continues_to_the_same_weights(
 
     monkeypatch.setattr(reference, "supervised_step", dying)
     with pytest.raises(KeyboardInterrupt):
-        reference_model(settings, task, tmp_path / "torn")
+        reference_folder(settings, task, tmp_path / "torn")
     monkeypatch.setattr(reference, "supervised_step", one_step)
-    torn, _ = reference_model(settings, task, tmp_path / "torn")
-    for a, b in zip(whole.parameters(), torn.parameters(), strict=True):
+    torn = reference_folder(settings, task, tmp_path / "torn")
+    both = (AutoModelForCausalLM.from_pretrained(folder) for folder in (whole, torn))
+    for a, b in zip(*(model.parameters() for model in both), strict=True):
         assert torch.equal(a, b)
-
-
-def test_sampling_does_not_touch_the_global_random_stream(model: LlamaForCausalLM) -> None:
-    torch.manual_seed(3)
-    expected = torch.rand(2)
-    torch.manual_seed(3)
-    ids = torch.tensor([[5, 6]])
-    sample(model, ids, torch.ones_like(ids), 2, 3, torch.Generator().manual_seed(0))
-    assert torch.equal(torch.rand(2), expected)

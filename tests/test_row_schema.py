@@ -24,12 +24,12 @@ def test_tables_hold_the_same_rows_as_lines(kind: str, tmp_path: Path) -> None:
         path = tmp_path / "rows"
         whole = table if kind == "folder" else datasets.DatasetDict({"train": table})
         whole.save_to_disk(path)
-    expected, _ = load_rows(DataConfig(path=str(lines)))
-    found, _ = load_rows(DataConfig(path=str(path)))
+    expected, _ = load_rows(str(lines), DataConfig())
+    found, _ = load_rows(str(path), DataConfig())
     assert [group[:4] for group in found] == [group[:4] for group in expected]
     if kind == "splits":
         with pytest.raises(ConfigError, match=r"domain.data.split=test: .* has train"):
-            load_rows(DataConfig(path=str(path), split="test"))
+            load_rows(str(path), DataConfig(split="test"))
 
 
 @pytest.mark.parametrize(
@@ -54,23 +54,23 @@ def test_a_row_that_does_not_fit_is_named(line: str, message: str, tmp_path: Pat
     path = tmp_path / "rows.jsonl"
     path.write_text(f"{json.dumps(GOOD)}\n{line}\n")
     with pytest.raises(ConfigError, match=message) as told:
-        load_rows(DataConfig(path=str(path)))
+        load_rows(str(path), DataConfig())
     assert "1 of 2 rows do not fit; domain.data.skip_bad=true" in str(told.value)
-    groups, bad = load_rows(DataConfig(path=str(path), skip_bad=True))
+    groups, bad = load_rows(str(path), DataConfig(skip_bad=True))
     assert (len(groups), len(bad)) == (1, 1)
 
 
 def test_all_bad_rows_are_counted_before_anything_starts(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", [GOOD, *({"prompt": i} for i in range(20))])
     with pytest.raises(ConfigError, match="20 of 21 rows do not fit") as told:
-        load_rows(DataConfig(path=str(path)))
+        load_rows(str(path), DataConfig())
     assert str(told.value).count("line") == 5, "and a few are named"
 
 
 def test_no_rows_are_told(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").touch()
     with pytest.raises(ConfigError, match=r"rows.jsonl: no rows"):
-        load_rows(DataConfig(path=str(tmp_path / "rows.jsonl")))
+        load_rows(str(tmp_path / "rows.jsonl"), DataConfig())
 
 
 @pytest.mark.parametrize(
@@ -84,5 +84,5 @@ def test_no_rows_are_told(tmp_path: Path) -> None:
 def test_scores_become_labels(scores: dict[str, Any], labels: list[int], tmp_path: Path) -> None:
     row = {"prompt": "p", "completions": list("abcd"), "scores": [3, 1, 2, 2]}
     path = write_rows(tmp_path / "rows.jsonl", [row])
-    (group,), _ = load_rows(DataConfig(path=str(path), **scores))
+    (group,), _ = load_rows(str(path), DataConfig(**scores))
     assert group.labels == labels

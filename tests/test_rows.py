@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from suite.config import Config, load
+from suite.domains.lm.models import as_reference
 from suite.domains.lm.tokenizer import character_tokenizer
 from suite.domains.rows.domain import Rows
 from suite.keys import ConfigError
@@ -68,7 +69,14 @@ def config_of(data: Path | str, model: Path | str, *overrides: str) -> Config:
 
 
 def domain_of(config: Config, cache: Path) -> Rows:
-    return Rows(config.domain, feedback=config.feedback, divergence="forward", seed=0, cache=cache)
+    return Rows(
+        config.domain,
+        feedback=config.feedback,
+        divergence="forward",
+        seed=0,
+        cache=cache,
+        device=torch.device("cpu"),
+    )
 
 
 @pytest.mark.parametrize("chat", [False, True], ids=["text", "chat"])
@@ -84,6 +92,7 @@ def test_every_model_learns_from_every_format(
     mode = f"feedback={MODES[turn % 3]}"
     config = config_of(path, models / family, mode, f"domain.lora.rank={rank}")
     domain = domain_of(config, tmp_path)
+    assert domain.share, "completions of one prompt are read behind it"
     objective = build_objective(config.objective, config.feedback, None)
     trained = [p for p in domain.policy.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in trained]
@@ -110,19 +119,18 @@ def test_every_model_learns_from_every_format(
 
 @torch.no_grad()
 def plain_logp(domain: Rows, tokens: Any) -> torch.Tensor:
-    """Log-probabilities of the reference by transformers' own logits."""
-    policy: Any = domain.policy
-    lora = hasattr(policy, "disable_adapter")
-    model = domain.policy if lora else domain.reference
-    ids, mask = tokens.input_ids, tokens.completion_mask[:, 1:]
-    if lora:
-        with policy.disable_adapter():
-            logits = policy(input_ids=ids, attention_mask=tokens.attention_mask).logits
-    else:
-        logits = model(input_ids=ids, attention_mask=tokens.attention_mask).logits
-    logp = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-    summed: torch.Tensor = (logp * mask).sum(1)
-    return summed.view(-1, len(domain.rows[0].labels))
+    """Log-probabilities of the reference by transformers' own logits, one sequence at a time."""
+    found = []
+    with as_reference(domain.pair) as model:
+        for ids, segments in zip(tokens.input_ids, tokens.segments, strict=True):
+            prompt = ids[segments == 0]
+            for segment in range(1, int(segments.max()) + 1):
+                completion = ids[segments == segment]
+                whole = torch.cat([prompt, completion])[None]
+                logits = model(input_ids=whole).logits[0, len(prompt) - 1 : -1]
+                logp = logits.float().log_softmax(-1)
+                found.append(logp.gather(-1, completion[:, None]).sum())
+    return torch.stack(found).view(-1, len(domain.rows[0].labels))
 
 
 @pytest.mark.parametrize("rank", [0, 2], ids=["full", "lora"])

@@ -177,7 +177,7 @@ def test_the_run_folder_explains_the_run(tiny: Tiny) -> None:
     assert environment()["packages"]["torch"].startswith("2.")
     rows = [row for row in run.metrics() if "train/loss" in row]
     assert all(row["train/accepted"] == 0 == row["train/accepted_share"] for row in rows)
-    assert {"eval/greedy_accuracy", "eval/entropy", "eval/logp_accepted"} <= run.metrics()[0].keys()
+    assert {"eval/greedy_score", "eval/entropy", "eval/logp_accepted"} <= run.metrics()[0].keys()
 
 
 def test_evaluating_a_run_again_repeats_its_last_evaluation(tiny: Tiny) -> None:

@@ -25,15 +25,20 @@ def build_domain(config: "Config", cache: Path) -> "Domain":
     """Build the domain of a run from plain values; `cache` is a folder for what runs share.
 
     A domain's class takes its settings, and by keyword `feedback` (which labels the learner may
-    see), `divergence` (which KL it computes), `seed` (of its random streams) and `cache`.
+    see), `divergence` (which KL it computes), `seed` (of its random streams) and `cache`; one with
+    models that may be large also the `device` where they are to be.
     """
+    from suite import ranks
+
     _, path = DOMAINS[config.domain.name]
     module, _, name = path.partition(":")
+    where = {"device": ranks.device(config.trainer)} if config.domain.spreadable else {}
     domain: Domain = getattr(import_module(module), name)(
         config.domain,
         feedback=config.feedback,
         divergence=config.divergence,
         seed=config.seed,
         cache=cache,
+        **where,
     )
     return domain

@@ -57,6 +57,9 @@ class Coin:
         kl = gaussian_kl(normal(self.start), normal(self.policy)).total()
         return {"score": self.policy["mean"].item(), "kl": kl.item()}
 
+    def examples(self):
+        return []
+
     def save(self, folder):
         torch.save(self.policy.state_dict(), folder / "policy.pt")
 
@@ -114,6 +117,10 @@ class Domain(Protocol):
 
     def evaluate(self) -> dict[str, float]:
         """Measure the policy without disturbing training: `score`, higher is better, and more."""
+        ...
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return what people should see of the last evaluation, one table row each, or nothing."""
         ...
 
     def save(self, folder: Path) -> None:

@@ -13,7 +13,7 @@ class BanditConfig:
     gaussian: ClassVar[bool] = True
     reference_must_follow: ClassVar[bool] = False
     groups_key: ClassVar[str] = "contexts"  # how many groups a batch has, which ranks share
-    spreadable: ClassVar[bool] = False  # whether networks are only called as a whole
+    spreadable: ClassVar[bool] = False  # whether its networks may be spread over ranks
     name: Literal["bandit"] = key("bandit", "this domain")
     function: Literal["sphere", "rosenbrock", "schwefel"] = key("sphere", "function to minimise")
     dimensions: int = key(10, "number of variables", at_least=2)

@@ -37,7 +37,7 @@ class ControlConfig:
     gaussian: ClassVar[bool] = True
     reference_must_follow: ClassVar[bool] = True  # it samples the actions, and judges them
     groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
-    spreadable: ClassVar[bool] = False  # whether networks are only called as a whole
+    spreadable: ClassVar[bool] = False  # whether its networks may be spread over ranks
     name: Literal["control"] = key("control", "this domain")
     task: str = key(
         "cartpole-swingup",

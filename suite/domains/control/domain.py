@@ -258,6 +258,10 @@ class Control:
             raise ConfigError(message)
         logger.warning(message)
 
+    def examples(self) -> list[dict[str, Any]]:
+        """Return nothing: the numbers say it all."""
+        return []
+
     def save(self, folder: Path) -> None:
         """Write the networks' weights; the run's config.yaml says what they are weights of."""
         torch.save(self.policy.state_dict(), folder / "actor_critic.pt")

@@ -1,9 +1,8 @@
 """The language-model domain: prompts, completions sampled from the reference, and a judge.
 
-Shapes: B prompts, K samples per prompt, C completion tokens, V vocabulary.
+Shapes: B prompts, K samples per prompt.
 """
 
-import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,102 +12,176 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from suite import ranks
-from suite.domains.lm.config import LMConfig
-from suite.domains.lm.policy import SequenceStatistics, sequence_statistics, token_logprobs
-from suite.domains.lm.reference import reference_model, save_folder
-from suite.domains.lm.rollout import complete, held_out_accuracy, judge
-from suite.domains.lm.sampling import Completions
-from suite.domains.lm.tasks import build_task
-from suite.feedback import Feedback, Shares, label_by_threshold
+from suite.domains.lm.config import LabelConfig, LMConfig
+from suite.domains.lm.head import Statistics
+from suite.domains.lm.judges import build_judge
+from suite.domains.lm.models import Networks, as_reference, inner, load_pair, save_pair
+from suite.domains.lm.policy import can_share, compare
+from suite.domains.lm.reading import Text
+from suite.domains.lm.reference import reference_folder
+from suite.domains.lm.rollout import complete, decoded, scores_of, task_judge
+from suite.domains.lm.sampling import Drawn
+from suite.domains.lm.tasks import build_task, your_prompts
+from suite.domains.lm.tokens import Sequence, Tokens, collate
+from suite.feedback import Feedback, Labels, Shares, label_by_rank, label_by_threshold
+from suite.stopwatch import spent
 
 SHARE_WINDOW = 16_384  # samples over which the shares of the labels are averaged
 EVAL_SAMPLES = 4
+EXAMPLES = 8
 
 
 class LMBatch(NamedTuple):
     """Judged completions of a batch of prompts."""
 
-    completions: Completions  # B·K rows
-    score: Tensor  # [B, K], 1 where the judge prefers the completion, else 0
-    reference_logprobs: Tensor  # [B·K, C, V]
+    tokens: Tokens  # B·K sequences
+    score: Tensor  # [B, K]
 
 
 class LanguageModel:
     """Sample from the reference, judge, and compare the policy with the reference per token."""
 
     def __init__(
-        self, settings: LMConfig, *, feedback: str, divergence: str, seed: int, cache: Path
+        self,
+        settings: LMConfig,
+        *,
+        feedback: str,
+        divergence: str,
+        seed: int,
+        cache: Path,
+        device: torch.device,
     ) -> None:
         self.settings = settings
         self.feedback_mode = feedback
         self.divergence = divergence
         self.dimensions = None
         self.task = build_task(settings)
-        self.reference, self.tokenizer = reference_model(settings, self.task, cache / "references")
-        self.reference.requires_grad_(False).eval()
-        self.policy = copy.deepcopy(self.reference).requires_grad_(True)
+        self.prompts = self.task or your_prompts(settings)
+        start = settings.model.path
+        if start is None:
+            assert self.task is not None  # the configuration was checked
+            start = str(reference_folder(settings, self.task, cache / "references"))
+        self.pair = load_pair(start, settings, "domain.model.path", device)
+        self.policy, self.reference, self.tokenizer = self.pair
+        self.networks = Networks(self.policy, self.reference)
+        self.share_prompt = can_share(inner(self.policy), self.tokenizer.pad_token_id)
+        self.judge = build_judge(settings, self.task, self.pair, Path(start), cache)
         self.generator = torch.Generator().manual_seed(seed)
         self.eval_seed = seed + 1_000_000
         evaluation = torch.Generator().manual_seed(self.eval_seed)
         self.held_out = self.draw(evaluation, settings.eval_prompts, held_out=True)
+        self.start_logp = self.measure().reference_logp
         first = self.draw(self.generator, settings.share_prompts, held_out=False)
-        accepted = first.score.mean().item()
-        self.shares = Shares(accepted, 1 - accepted)
+        self.shares = shares_of(labels_of(first.score, settings.labels))
+        self.waiting: list[LMBatch] = []  # sampled ahead
+        self.said: list[dict[str, Any]] = []
 
     def train_dataloader(self) -> Iterator[LMBatch]:
         """Yield judged completions of training prompts, sampled from the reference."""
+        plan = self.settings
         while True:
-            batch = self.draw(self.generator, self.settings.prompts, held_out=False, share=True)
+            if not self.waiting:
+                with spent("sampling"):
+                    self.waiting = self.draw_several(plan.ahead)
+            batch = self.waiting.pop(0)
             self.update_shares(batch.score)
             yield batch
 
     def update_shares(self, score: Tensor) -> None:
         """Average the label shares over a long window: they move when the reference does."""
         rate = min(1.0, ranks.count() * score.numel() / SHARE_WINDOW)
-        accepted = ranks.mean(score.mean().item())
-        accepted = self.shares.accept + rate * (accepted - self.shares.accept)
-        self.shares = Shares(accepted, 1 - accepted)
-
-    @torch.no_grad()
-    def draw(
-        self, generator: torch.Generator, count: int, *, held_out: bool, share: bool = False
-    ) -> LMBatch:
-        """Draw prompts, K completions each from the reference, and judge them.
-
-        Ranks `share` the prompts, or do all the same.
-        """
-        prompts = self.task.prompts(count, generator, held_out=held_out)
-        prompts = ranks.part(prompts) if share else prompts
-        completions = complete(
-            *(self.reference, self.tokenizer, self.task, prompts, self.settings.samples, generator),
-            share=share,
+        found = shares_of(labels_of(score, self.settings.labels))
+        new = (ranks.mean(share) for share in found)
+        self.shares = Shares(
+            *(old + rate * (now - old) for old, now in zip(self.shares, new, strict=True))
         )
-        score = judge(self.task, self.tokenizer, prompts, completions)
-        return LMBatch(completions, score, token_logprobs(self.reference, completions))
+
+    def draw_several(self, count: int) -> list[LMBatch]:
+        """Draw and judge several batches at once, which fill the sampler's slots better."""
+        size, samples = self.settings.prompts // ranks.count(), self.settings.samples
+        prompts, drawn, score = self.sampled(
+            self.generator, count * self.settings.prompts, held_out=False, share=True
+        )
+        return [
+            LMBatch(
+                self.laid(
+                    Drawn(
+                        drawn.prompts[i : i + size],
+                        drawn.completions[i * samples : (i + size) * samples],
+                    )
+                ),
+                score[i : i + size],
+            )
+            for i in range(0, len(prompts), size)
+        ]
+
+    def draw(self, generator: torch.Generator, count: int, *, held_out: bool) -> LMBatch:
+        """Draw prompts, K completions each from the reference, and judge them."""
+        _, drawn, score = self.sampled(generator, count, held_out=held_out, share=False)
+        return LMBatch(self.laid(drawn), score)
+
+    def sampled(
+        self, generator: torch.Generator, count: int, *, held_out: bool, share: bool
+    ) -> tuple[list[Text], Drawn, Tensor]:
+        """Return prompts, completions and scores [B, K]; ranks `share` the prompts, or do all."""
+        plan = self.settings
+        prompts = self.prompts.prompts(count, generator, held_out=held_out)
+        prompts = ranks.part(prompts) if share else prompts
+        drawn = self.networks(self.reference_completions, prompts, generator, share)
+        texts = decoded(self.tokenizer, drawn)
+        with spent("judging"):
+            score = scores_of(self.judge, plan.judge, prompts, texts, plan.samples)
+        return prompts, drawn, score
+
+    def reference_completions(
+        self, prompts: list[Text], generator: torch.Generator, share: bool
+    ) -> Drawn:
+        """Complete prompts with the reference."""
+        plan = self.settings
+        with as_reference(self.pair) as model:
+            return complete(
+                *(model, self.tokenizer, prompts, plan.samples, self.prompts.max_new_tokens),
+                generator,
+                share=share,
+                temperature=plan.temperature,
+                slots=plan.slots,
+            )
+
+    def laid(self, drawn: Drawn) -> Tokens:
+        """Lay completions side by side, as the model can take them."""
+        samples = len(drawn.completions) // len(drawn.prompts)
+        groups = [
+            [
+                Sequence(prompt + completion, len(prompt))
+                for completion in drawn.completions[i * samples : (i + 1) * samples]
+            ]
+            for i, prompt in enumerate(drawn.prompts)
+        ]
+        return collate(groups, self.tokenizer.pad_token_id, self.share_prompt)
 
     def feedback(self, batch: LMBatch) -> Feedback:
-        """Accept the completions that the judge prefers, reject the others."""
-        labels = label_by_threshold(batch.score, 0.5).visible(self.feedback_mode)
-        statistics = self.statistics(batch, self.divergence)
+        """Accept the completions that the judge prefers, reject others."""
+        labels = labels_of(batch.score, self.settings.labels).visible(self.feedback_mode)
+        found = self.compare(batch)
         shape = batch.score.shape
-        mask = batch.completions.completion_mask
-        targets = batch.completions.input_ids[:, -mask.shape[1] :, None]
-        reference = batch.reference_logprobs.gather(-1, targets)[..., 0]
         return Feedback(
-            logp=statistics.logp.view(shape),
-            kl=statistics.kl.view(shape).mean(1),
+            logp=found.logp.view(shape),
+            kl=found.kl.view(shape).mean(1),
             accept=labels.accept,
             reject=labels.reject,
-            reference_logp=(reference * mask).sum(1).view(shape),
+            reference_logp=found.reference_logp.view(shape),
             score=batch.score,
         )
 
-    def statistics(self, batch: LMBatch, divergence: str) -> SequenceStatistics:
+    def compare(self, batch: LMBatch, divergence: str | None = None) -> Statistics:
         """Compare the policy with the reference on a batch, [B·K] each."""
-        logprobs = token_logprobs(self.policy, batch.completions)
-        return sequence_statistics(
-            logprobs, batch.reference_logprobs, batch.completions, divergence
+        found: Statistics = self.networks(
+            *(compare, self.pair, batch.tokens, batch.score.numel()),
+            divergence=divergence or self.divergence,
+            temperature=self.settings.temperature,
+            entropy=divergence is not None,
         )
+        return found
 
     def auxiliary_losses(self, batch: LMBatch) -> dict[str, Tensor]:
         """Return nothing: the policy is all there is."""
@@ -120,49 +193,95 @@ class LanguageModel:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Measure held-out accuracy, and how samples of the first reference fare under the policy.
+        """Measure held-out scores, and how samples of the first reference fare under the policy.
 
-        `logp_accepted` falling along with `logp_rejected` is likelihood displacement.
+        `logp_accepted` falling along with `logp_rejected` is likelihood displacement. The KL is to
+        the first reference: exact per token while that is still the reference, else estimated.
         """
-        held_out = move_data_to_device(self.held_out, self.policy.device)
-        statistics = self.statistics(held_out, "forward")
-        accepted = held_out.score.flatten()
-        rejected = 1 - accepted
+        statistics = self.measure()
+        labels = labels_of(self.held_out.score, self.settings.labels)
+        first = self.start_logp.to(statistics.logp.device)
+        moved = not torch.allclose(first, statistics.reference_logp, atol=1e-3, rtol=1e-3)
+        kl = first - statistics.logp if moved else statistics.kl
         return {
-            "score": self.accuracy(EVAL_SAMPLES),
-            "greedy_accuracy": self.accuracy(1, greedy=True),
-            "kl": statistics.kl.mean().item(),
+            **self.held_out_scores(EVAL_SAMPLES),
+            **self.held_out_scores(1, "greedy_", greedy=True),
+            "kl": kl.mean().item(),
             "entropy": statistics.entropy.mean().item(),
-            "logp_accepted": average(statistics.logp, accepted),
-            "logp_rejected": average(statistics.logp, rejected),
+            "logp_accepted": average(statistics.logp, labels.accept),
+            "logp_rejected": average(statistics.logp, labels.reject),
         }
 
-    def accuracy(self, samples: int, greedy: bool = False) -> float:
-        """Return the policy's share of preferred completions of held-out prompts."""
-        return held_out_accuracy(
-            self.policy,
-            self.tokenizer,
-            self.task,
-            prompts=self.settings.eval_prompts,
-            samples=samples,
-            seed=self.eval_seed,
-            greedy=greedy,
+    @torch.no_grad()
+    def measure(self) -> Statistics:
+        """Compare on the first reference's completions of held-out prompts."""
+        held_out = move_data_to_device(self.held_out, inner(self.policy).device)
+        return self.compare(held_out, "forward")
+
+    def held_out_scores(self, samples: int, prefix: str = "", **how: bool) -> dict[str, float]:
+        """Return the policy's mean score on held-out prompts; the judge's too if it is another."""
+        plan = self.settings
+        generator = torch.Generator().manual_seed(self.eval_seed)
+        prompts = self.prompts.prompts(plan.eval_prompts, generator, held_out=True)
+        drawn = self.networks(
+            *(complete, inner(self.policy), self.tokenizer, prompts, samples),
+            self.prompts.max_new_tokens,
+            generator,
+            temperature=plan.temperature,
+            slots=plan.slots,
+            **how,
         )
+        texts = decoded(self.tokenizer, drawn)
+        judged = scores_of(self.judge, plan.judge, prompts, texts, samples)
+        found, score = {}, judged
+        if self.task is not None and plan.judge != "exact":
+            found[f"{prefix}judge_score"] = judged.mean().item()
+            score = scores_of(task_judge(self.task), "exact", prompts, texts, samples)
+        if not how:
+            found["length"] = sum(map(len, drawn.completions)) / len(drawn.completions)
+            chosen = zip(prompts[:EXAMPLES], texts[::samples], judged[:, 0].tolist(), strict=False)
+            self.said = [{"prompt": p, "completion": t, "score": s} for p, t, s in chosen]
+        return found | {f"{prefix}score": score.mean().item()}
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return a few held-out prompts with what the policy said at the last evaluation."""
+        return self.said
 
     def save(self, folder: Path) -> None:
-        """Write the trained policy as a folder that transformers loads."""
-        save_folder(self.policy, self.tokenizer, folder)
+        """Write the trained policy as a folder that transformers (or peft) loads."""
+        save_pair(self.pair, folder, self.settings.lora.merge)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the random stream and the label shares."""
-        return {"generator": self.generator.get_state(), "shares": list(self.shares)}
+        """Return the random stream, the label shares, and what was sampled ahead."""
+        return {
+            "generator": self.generator.get_state(),
+            "shares": list(self.shares),
+            "waiting": [[list(batch.tokens), batch.score] for batch in self.waiting],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue the random stream and the label shares."""
+        """Continue from there."""
         self.generator.set_state(state["generator"])
         self.shares = Shares(*state["shares"])
+        self.waiting = [LMBatch(Tokens(*tokens), score) for tokens, score in state["waiting"]]
+
+
+def labels_of(score: Tensor, plan: LabelConfig) -> Labels:
+    """Return the labels that scores [B, K] mean."""
+    if plan.by == "threshold":
+        return label_by_threshold(score, plan.threshold)
+    if plan.by == "ranks":
+        return label_by_rank(score, plan.top, plan.bottom)
+    above = score - score.mean(1, keepdim=True)
+    return Labels((above > 0).to(score.dtype), (above < 0).to(score.dtype))
+
+
+def shares_of(labels: Labels) -> Shares:
+    """Return the shares of accepted and rejected samples."""
+    return Shares(labels.accept.mean().item(), labels.reject.mean().item())
 
 
 def average(values: Tensor, weight: Tensor) -> float:
     """Return the weighted mean, 0 where nothing weighs."""
+    weight = weight.flatten().to(values.device)
     return ((values * weight).sum() / weight.sum().clamp(min=1)).item()

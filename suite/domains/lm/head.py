@@ -4,53 +4,99 @@ With a signed weight c on a token's log-probability and b on its KL, the gradien
 logits is (c + b)·π − c·e_y − b·π_ref up to the sign: one softmax per model and token. So both can
 be computed for some tokens after the other, forward and backward, and [T, V] never exists.
 
-Shapes: T tokens, H hidden units, V vocabulary entries.
+Shapes: T tokens, H hidden units, V vocabulary entries, R rank of an adapter on the head.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from typing_extensions import override
 
 CHUNK = 2**22  # logits that are held at a time: 16 MB of them in float32
 
 
+class Adapter(NamedTuple):
+    """A low-rank addition to a head's weight: scale · up · down."""
+
+    down: Tensor  # [R, H]
+    up: Tensor  # [V, R]
+    scale: float
+
+
 @dataclass(frozen=True)
 class Head:
-    """What turns hidden states into logits: soft-cap(scale · (hidden · weightᵀ + bias))."""
+    """Logits from hidden states: soft-cap(scale · (hidden · weightᵀ + bias)) / temperature."""
 
     weight: Tensor  # [V, H]
     bias: Tensor | None = None  # [V]
     scale: float = 1.0  # Cohere's logit_scale, one over Granite's logits_scaling
     soft_cap: float | None = None  # Gemma's final_logit_softcapping
+    adapter: Adapter | None = None
+    temperature: float = 1.0  # what the distribution's logits are divided by
 
     @classmethod
-    def of(cls, model: PreTrainedModel) -> "Head":
-        """Return the head of a causal language model of transformers."""
-        layer, config = model.get_output_embeddings(), model.config
+    def of(cls, model: PreTrainedModel, temperature: float = 1.0) -> "Head":
+        """Return the head of a causal language model of transformers, with peft's adapter on it."""
+        layer: Any = model.get_output_embeddings()
+        config = model.config
         scale = getattr(config, "logit_scale", None) or 1.0
         scale /= getattr(config, "logits_scaling", None) or 1.0
         cap = getattr(config, "final_logit_softcapping", None)
-        return cls(layer.weight, getattr(layer, "bias", None), scale, cap)
+        adapter = None
+        if hasattr(layer, "lora_A"):
+            if layer.active_adapters and not layer.disable_adapters:
+                (name,) = layer.active_adapters
+                down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
+                adapter = Adapter(down, up, layer.scaling[name])
+            layer = layer.base_layer
+        bias = getattr(layer, "bias", None)
+        return cls(layer.weight, bias, scale, cap, adapter, temperature)
 
-    def logits(self, hidden: Tensor, vocabulary: int) -> Tensor:
+    def low(self, hidden: Tensor) -> Tensor | None:
+        """Return what the adapter makes of the states before its last matrix, [T, R]."""
+        if self.adapter is None:
+            return None
+        down, _, scale = self.adapter
+        return linear(hidden.to(down.dtype), down) * scale
+
+    def logits(self, hidden: Tensor, low: Tensor | None, vocabulary: int) -> Tensor:
         """Return the logits of the first `vocabulary` entries, [T, V] in float32 or better."""
         bias = None if self.bias is None else self.bias[:vocabulary]
         # In the weights' precision, since autocast acts on the forward pass alone.
         with torch.autocast(hidden.device.type, enabled=False):
-            states = hidden.to(self.weight.dtype)
-            raw = torch.nn.functional.linear(states, self.weight[:vocabulary], bias)
-        raw = self.scale * (raw if raw.dtype == torch.float64 else raw.float())
-        return raw if self.soft_cap is None else self.soft_cap * torch.tanh(raw / self.soft_cap)
+            raw = linear(hidden.to(self.weight.dtype), self.weight[:vocabulary], bias)
+            raw = raw if raw.dtype == torch.float64 else raw.float()
+            if low is not None and self.adapter is not None:
+                raw += linear(low, self.adapter.up[:vocabulary])
+        if self.scale != 1:
+            raw *= self.scale
+        if self.soft_cap is not None:
+            raw = raw.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
+        return raw if self.temperature == 1 else raw.div_(self.temperature)
 
-    def slope(self, logits: Tensor) -> Tensor | float:
-        """Return the derivative of the logits by hidden · weightᵀ + bias."""
-        if self.soft_cap is None:
-            return self.scale
-        return self.scale * (1 - (logits / self.soft_cap).square())
+    def slope(self, logits: Tensor) -> Tensor | None:
+        """Return the derivative of the logits by hidden · weightᵀ + bias, None where it is 1."""
+        factor = self.scale / self.temperature
+        if self.soft_cap is not None:
+            return factor * (1 - (logits * (self.temperature / self.soft_cap)).square())
+        return None if factor == 1 else torch.full_like(logits[:, :1], factor)
+
+
+class Statistics(NamedTuple):
+    """What is known of every token, [T] each in nats."""
+
+    logp: Tensor
+    """log π(target), with gradient."""
+    kl: Tensor
+    """KL between the distributions of policy and reference there, with gradient."""
+    reference_logp: Tensor
+    """log π_ref(target)."""
+    entropy: Tensor
+    """Entropy of the policy's distribution there, without gradient; 0 unless asked for."""
 
 
 def token_statistics(
@@ -61,27 +107,32 @@ def token_statistics(
     targets: Tensor,
     *,
     divergence: str = "forward",
-) -> tuple[Tensor, Tensor]:
-    """Return log π(target) and the KL to the reference of every position, [T] each in nats.
+    entropy: bool = False,
+) -> Statistics:
+    """Return log π(target) and the KL to the reference of every position, and what comes along.
 
     `hidden` [T, H] and `reference_hidden` [T, H'] are the final states at the positions before
     `targets` [T]. Vocabularies may be padded to different sizes: what both have counts. Gradients
-    reach `hidden` and the policy's weight and bias; any loss can stand on the two results. The
+    reach `hidden` and the policy's weight, bias and adapter; any loss can stand on the results. The
     "forward" KL is KL(π_ref ‖ π), the "reverse" one KL(π ‖ π_ref) (arXiv 2410.04166, eq. 10).
     Raises ValueError for targets outside the common vocabulary.
     """
     vocabulary = min(len(head.weight), len(reference_head.weight))
     if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < vocabulary:
         raise ValueError(f"targets must lie in 0 to {vocabulary - 1}")
-    found: tuple[Tensor, Tensor] = TokenStatistics.apply(  # type: ignore[no-untyped-call]
-        hidden, head.weight, head.bias, head, reference_hidden, reference_head, targets,
-        vocabulary, divergence,
+    up = None if head.adapter is None else head.adapter.up
+    found: tuple[Tensor, ...] = TokenStatistics.apply(  # type: ignore[no-untyped-call]
+        hidden, head.weight, head.bias, head.low(hidden), up, head, reference_hidden,
+        reference_head, targets, vocabulary, divergence, entropy,
     )  # fmt: skip
-    return found
+    return Statistics(*found)
 
 
 class TokenStatistics(torch.autograd.Function):
-    """The computation, chunk by chunk; the backward pass computes every chunk again."""
+    """The computation, chunk by chunk; the backward pass computes every chunk again.
+
+    Passes over a chunk cost as much as its matrix products, so what can is done in place.
+    """
 
     @staticmethod
     @override
@@ -90,62 +141,104 @@ class TokenStatistics(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,
+        low: Tensor | None,
+        up: Tensor | None,
         head: Head,
         reference_hidden: Tensor,
         reference_head: Head,
         targets: Tensor,
         vocabulary: int,
         divergence: str,
-    ) -> tuple[Tensor, Tensor]:
-        """Return log-probability and KL, [T] each."""
-        ctx.save_for_backward(hidden, reference_hidden, targets)
-        ctx.heads, ctx.vocabulary, ctx.divergence = (head, reference_head), vocabulary, divergence
+        entropy: bool,
+    ) -> tuple[Tensor, ...]:
+        """Return the statistics, [T] each."""
         kind = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        logp = torch.empty(len(hidden), dtype=kind, device=hidden.device)
-        kl = torch.empty_like(logp)
+        logp, kl, reference_logp, entropies, total, reference_total = torch.zeros(
+            6, len(hidden), dtype=kind, device=hidden.device
+        )
+        reference_low = reference_head.low(reference_hidden)
         for part in chunks(len(hidden), vocabulary):
-            ours = head.logits(hidden[part], vocabulary).log_softmax(-1)
-            theirs = reference_head.logits(reference_hidden[part], vocabulary).log_softmax(-1)
-            logp[part] = ours.gather(-1, targets[part, None])[:, 0]
+            ours = head.logits(hidden[part], cut(low, part), vocabulary)
+            theirs = reference_head.logits(
+                reference_hidden[part], cut(reference_low, part), vocabulary
+            )
+            chosen = targets[part, None]
+            total[part], reference_total[part] = ours.logsumexp(-1), theirs.logsumexp(-1)
+            logp[part] = ours.gather(-1, chosen)[:, 0] - total[part]
+            reference_logp[part] = theirs.gather(-1, chosen)[:, 0] - reference_total[part]
+            if entropy:
+                p = (ours - total[part, None]).exp_()
+                entropies[part] = total[part] - dot(p, ours)
+            shift = total[part] - reference_total[part]
             if divergence == "forward":
-                kl[part] = (theirs.exp() * (theirs - ours)).sum(-1)
+                ratio = torch.sub(theirs, ours, out=ours)
+                kl[part] = dot(theirs.sub_(reference_total[part, None]).exp_(), ratio) + shift
             else:
-                kl[part] = (ours.exp() * (ours - theirs)).sum(-1)
-        return logp, kl
+                ratio = torch.sub(ours, theirs, out=theirs)
+                kl[part] = dot(ours.sub_(total[part, None]).exp_(), ratio) - shift
+        ctx.save_for_backward(
+            hidden, low, reference_hidden, reference_low, targets, total, reference_total, kl
+        )
+        ctx.heads, ctx.vocabulary, ctx.divergence = (head, reference_head), vocabulary, divergence
+        ctx.mark_non_differentiable(reference_logp, entropies)
+        return logp, kl, reference_logp, entropies
 
     @staticmethod
     @override
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients by hidden states, weight and bias."""
-        hidden, reference_hidden, targets = ctx.saved_tensors
+        """Return the gradients by hidden states, weight, bias and the adapter's parts."""
+        hidden, low, reference_hidden, reference_low, targets, total, reference_total, kl = (
+            ctx.saved_tensors
+        )
         head, reference_head = ctx.heads
-        by_logp, by_kl = gradients
-        # Many chunks add to it: in the precision of the logits.
-        by_weight = torch.zeros_like(head.weight, dtype=by_logp.dtype)
-        by_bias = None if head.bias is None else torch.zeros_like(head.bias, dtype=by_logp.dtype)
-        by_hidden = torch.empty_like(hidden)
+        by_logp, by_kl = gradients[:2]
+        # Many chunks add to them: in the precision of the logits.
+        wanted = (hidden, head.weight, head.bias, low, head.adapter and head.adapter.up)
+        found = [
+            torch.zeros_like(each, dtype=by_logp.dtype) if each is not None and needed else None
+            for each, needed in zip(wanted, ctx.needs_input_grad, strict=False)
+        ]
+        by_hidden, by_weight, by_bias, by_low, by_up = found
         v = ctx.vocabulary
         for part in chunks(len(hidden), v):
-            logits = head.logits(hidden[part], v)
+            logits = head.logits(hidden[part], cut(low, part), v)
             slope = head.slope(logits)
-            ours = logits.log_softmax(-1)
-            theirs = reference_head.logits(reference_hidden[part], v).log_softmax(-1)
-            p = ours.exp()
+            theirs = reference_head.logits(reference_hidden[part], cut(reference_low, part), v)
+            c, b = by_logp[part, None], by_kl[part, None]
             if ctx.divergence == "forward":
-                by_logits = by_kl[part, None] * (p - theirs.exp())
+                p = logits.sub_(total[part, None]).exp_()
+                q = theirs.sub_(reference_total[part, None]).exp_()
+                by_logits = p.mul_(b - c).sub_(q.mul_(b))
             else:
-                ratio = ours - theirs
-                ratio -= (p * ratio).sum(-1, keepdim=True)
-                by_logits = by_kl[part, None] * p * ratio
-            by_logits -= by_logp[part, None] * p
-            by_logits.scatter_add_(1, targets[part, None], by_logp[part, None])
-            by_logits *= slope
-            by_hidden[part] = (by_logits.to(head.weight.dtype) @ head.weight[:v]).to(hidden.dtype)
-            by_weight[:v].addmm_(by_logits.t(), hidden[part].to(by_logits.dtype))
+                shift = total[part, None] - reference_total[part, None] + kl[part, None]
+                ratio = torch.sub(logits, theirs, out=theirs).sub_(shift)
+                p = logits.sub_(total[part, None]).exp_()
+                by_logits = ratio.mul_(b).sub_(c).mul_(p)
+            by_logits.scatter_add_(1, targets[part, None], c)
+            if slope is not None:
+                by_logits *= slope
+            if by_hidden is not None:
+                by_hidden[part] = by_logits.to(head.weight.dtype) @ head.weight[:v]
+            if by_weight is not None:
+                by_weight[:v].addmm_(by_logits.t(), hidden[part].to(by_logits.dtype))
             if by_bias is not None:
                 by_bias[:v] += by_logits.sum(0)
-        found = by_hidden, by_weight.to(head.weight.dtype), by_bias
-        return *found, None, None, None, None, None, None
+            if by_up is not None and by_low is not None:
+                by_low[part] = by_logits @ head.adapter.up[:v].to(by_logits.dtype)
+                by_up[:v].addmm_(by_logits.t(), low[part].to(by_logits.dtype))
+        typed = (g if g is None else g.to(x.dtype) for g, x in zip(found, wanted, strict=True))
+        return *typed, None, None, None, None, None, None, None
+
+
+def cut(states: Tensor | None, part: slice) -> Tensor | None:
+    """Return a part of states that may not be there."""
+    return None if states is None else states[part]
+
+
+def dot(first: Tensor, second: Tensor) -> Tensor:
+    """Return the products of rows, [T] from twice [T, V], without a further [T, V]."""
+    found: Tensor = torch.linalg.vecdot(first, second)
+    return found
 
 
 def chunks(tokens: int, vocabulary: int) -> list[slice]:

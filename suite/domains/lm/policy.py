@@ -1,57 +1,78 @@
-"""Log-probabilities of completions and their divergence from the reference.
+"""How policy and reference compare on completions: log-probability, KL, entropy.
 
-Shapes: N sequences (B prompts × K samples), C completion tokens, V vocabulary.
+Shapes: N sequences, T completion tokens in all, H hidden units.
 """
 
-from typing import NamedTuple
-
+import torch
+from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from suite.divergences import categorical_kl
-from suite.domains.lm.sampling import Completions, positions
+from suite.domains.lm.head import Head, Statistics, token_statistics
+from suite.domains.lm.models import Pair, as_reference, inner
+from suite.domains.lm.tokens import Sequence, Tokens, attention, collate
+from suite.stopwatch import COUNTS, spent
 
 
-class SequenceStatistics(NamedTuple):
-    """Sums over the completion tokens of each sequence, in nats."""
-
-    logp: Tensor  # [N] log-probability of the completion, end token included
-    kl: Tensor  # [N] KL of the next-token distributions along the completion
-    entropy: Tensor  # [N] entropy of the policy's next-token distributions
-
-
-def token_logprobs(model: PreTrainedModel, completions: Completions) -> Tensor:
-    """Return the next-token log-probabilities at every completion position, [N, C, V] in fp32."""
-    length = completions.completion_mask.shape[1]
-    logits: Tensor = model(
-        input_ids=completions.input_ids,
-        attention_mask=completions.attention_mask,
-        position_ids=positions(completions.attention_mask),
-        use_cache=False,
-        logits_to_keep=length + 1,
-    ).logits[:, :-1]
-    return logits.float().log_softmax(-1)
-
-
-def sequence_statistics(
-    logprobs: Tensor,  # [N, C, V] of the policy
-    reference_logprobs: Tensor,  # [N, C, V]
-    completions: Completions,
+def compare(
+    pair: Pair,
+    tokens: Tokens,
+    count: int,
+    *,
     divergence: str = "forward",
-) -> SequenceStatistics:
-    """Sum log-probability, KL and entropy over completion tokens (arXiv 2410.04166).
+    temperature: float = 1.0,
+    entropy: bool = False,
+) -> Statistics:
+    """Return sums over the completion tokens of each of `count` sequences, [N] in nats.
 
-    The KL is exact over the vocabulary at every prefix, and the prefixes are the completions
-    themselves, which π_ref drew: the sum is an unbiased estimate of the sequences' KL.
+    The KL is exact over the vocabulary at every prefix; where the prefixes are completions that
+    π_ref drew, the sum is an unbiased estimate of the sequences' KL (arXiv 2410.04166).
     """
-    mask = completions.completion_mask
-    targets = completions.input_ids[:, -mask.shape[1] :, None]
-    chosen = logprobs.gather(-1, targets)[..., 0]
-    first, second = logprobs, reference_logprobs
-    if divergence == "forward":
-        first, second = second, first
-    return SequenceStatistics(
-        logp=(chosen * mask).sum(1),
-        kl=(categorical_kl(first, second) * mask).sum(1),
-        entropy=(-(logprobs.exp() * logprobs).sum(-1) * mask).sum(1),
-    )
+    if torch.is_grad_enabled():
+        COUNTS["tokens"] += tokens.input_ids.numel()
+    with spent("reference"), as_reference(pair) as model:
+        theirs, their_head = completion_states(model, tokens), Head.of(model, temperature)
+    with spent("policy"):
+        model = inner(pair.policy)
+        ours, head = completion_states(model, tokens), Head.of(model, temperature)
+        found = token_statistics(
+            *(ours, head, theirs, their_head, tokens.targets),
+            divergence=divergence,
+            entropy=entropy,
+        )
+    empty = found.logp.new_zeros(count)
+    return Statistics(*(empty.index_add(0, tokens.owner, part) for part in found))
+
+
+def completion_states(model: PreTrainedModel, tokens: Tokens) -> Tensor:
+    """Return the final state before every completion token, [T, H]; nothing else is projected."""
+    places = {"position_ids": tokens.positions} if tokens.shared else {}
+    states: Tensor = model.base_model(
+        input_ids=tokens.input_ids,
+        attention_mask=attention(tokens, model),
+        use_cache=False,
+        **places,
+    ).last_hidden_state
+    return states.flatten(0, 1)[tokens.before]
+
+
+@torch.no_grad()
+def can_share(model: PreTrainedModel, pad: int) -> bool:
+    """Tell whether completions may share their prompt: by trying, for models differ in masks."""
+    prompt = [pad] * 3
+    group = [Sequence([*prompt, *range(k, k + 4)], 3) for k in range(3)]
+    if model.config._attn_implementation not in ("sdpa", "eager"):
+        return False  # others take no masks of this kind
+    training = model.training
+    model.eval()
+    try:
+        alone, together = (
+            completion_states(model, move_data_to_device(laid, model.device))
+            for laid in (collate([group], pad, share) for share in (False, True))
+        )
+    except (TypeError, ValueError, RuntimeError):  # models that take no such mask or positions
+        return False
+    finally:
+        model.train(training)
+    limit = 1e-3 if alone.dtype == torch.float32 else 2e-2
+    return bool((alone - together).norm() <= limit * alone.norm())

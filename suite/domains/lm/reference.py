@@ -17,11 +17,8 @@ import torch
 from filelock import FileLock
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.nn.functional import cross_entropy
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
@@ -30,7 +27,7 @@ from transformers import (
 
 from suite import ranks
 from suite.domains.lm.config import LMConfig, PretrainConfig
-from suite.domains.lm.rollout import held_out_accuracy
+from suite.domains.lm.rollout import held_out_score
 from suite.domains.lm.sampling import positions
 from suite.domains.lm.tasks.base import Task
 from suite.domains.lm.tokenizer import character_tokenizer
@@ -41,10 +38,8 @@ WARMUP = 50
 CHECK_PROMPTS = 512
 
 
-def reference_model(
-    settings: LMConfig, task: Task, cache: Path
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Return the reference policy and its tokenizer, training them where the cache is empty."""
+def reference_folder(settings: LMConfig, task: Task, cache: Path) -> Path:
+    """Return where the reference and its tokenizer are, training them where the cache is empty."""
     folder = cache / f"{settings.task}-{reference_signature(settings)}"
     if ranks.rank() == 0:
         cache.mkdir(parents=True, exist_ok=True)
@@ -52,13 +47,7 @@ def reference_model(
             if not folder.exists():
                 pretrain(settings, task, folder)
     ranks.tell("it is there")
-    return load_folder(folder)
-
-
-def load_folder(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Load a causal language model and its tokenizer from a local folder."""
-    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
-    return model, AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return folder
 
 
 def reference_signature(settings: LMConfig) -> str:
@@ -67,7 +56,7 @@ def reference_signature(settings: LMConfig) -> str:
         "recipe": RECIPE,
         "task": settings.task,
         "digits": settings.digits,
-        "model": asdict(settings.model),
+        "model": {key: value for key, value in asdict(settings.model).items() if key != "path"},
         "pretrain": asdict(settings.pretrain),
     }
     return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:12]
@@ -121,7 +110,7 @@ def pretrain(settings: LMConfig, task: Task, folder: Path) -> None:
             supervised_step(model, tokenizer, task, optimizer, generator, plan, step)
             step += 1
             if step % plan.check_every == 0:
-                reached = held_out_accuracy(
+                reached = held_out_score(
                     model, tokenizer, task, prompts=CHECK_PROMPTS, samples=1, seed=plan.seed
                 )
                 bar.update(shown, completed=step, accuracy=reached)
@@ -147,8 +136,9 @@ def supervised_step(
     step: int,
 ) -> None:
     """Take one step of maximum likelihood on freshly drawn demonstrations."""
-    prompts = task.prompts(plan.batch_size, generator, held_out=False)
-    answers = [task.demonstration(prompt) + tokenizer.eos_token for prompt in prompts]
+    drawn = task.prompts(plan.batch_size, generator, held_out=False)
+    prompts = [str(prompt) for prompt in drawn]
+    answers = [task.demonstration(p, generator) + tokenizer.eos_token for p in prompts]
     model.train()
     loss = demonstration_loss(model, tokenizer, prompts, answers)
     optimizer.param_groups[0]["lr"] = plan.lr * min(1.0, (step + 1) / WARMUP)
@@ -198,21 +188,10 @@ def save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     """Save model and tokenizer so that the folder appears at once or not at all."""
     temporary = folder.with_name(f".{folder.name}.new")  # one at a time: the caller holds the lock
     shutil.rmtree(temporary, ignore_errors=True)
-    save_folder(model, tokenizer, temporary)
+    model.save_pretrained(temporary)
+    tokenizer.save_pretrained(temporary)
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
-
-
-def save_folder(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Write what `AutoModelForCausalLM.from_pretrained` and `AutoTokenizer` read.
-
-    Every rank takes part where the model is spread over them, and rank 0 writes.
-    """
-    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    state = get_model_state_dict(model, options=whole) if ranks.count() > 1 else None
-    if ranks.rank() == 0:
-        model.save_pretrained(folder, state_dict=state)
-        tokenizer.save_pretrained(folder)
 
 
 def progress_bar() -> Progress:

@@ -1,62 +1,103 @@
-"""From prompts to judged completions: what the domain and the pre-training both need."""
+"""From prompts to scored completions: what the domains and the pre-training all need."""
+
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from suite.domains.lm.sampling import Completions, sample
+from suite.domains.lm.chat import prompt_ids
+from suite.domains.lm.models import end_tokens
+from suite.domains.lm.reading import Text, shown
+from suite.domains.lm.sampling import Drawn, sample
 from suite.domains.lm.tasks.base import Task
+from suite.keys import ConfigError
+
+Judge = Callable[[Sequence[Text], Sequence[str]], Sequence[float]]
+"""Scores of completions, given as many prompts."""
 
 
 def complete(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    prompts: list[str],
+    prompts: Sequence[Text],
     samples: int,
+    max_new_tokens: int,
     generator: torch.Generator,
+    *,
     greedy: bool = False,
     share: bool = False,
-) -> Completions:
+    temperature: float = 1.0,
+    slots: int = 512,
+) -> Drawn:
     """Complete each prompt `samples` times with a model; ranks that `share` have prompts each."""
-    encoded = tokenizer(prompts, return_tensors="pt", padding=True).to(model.device)
+    if prompts and all(isinstance(prompt, str) for prompt in prompts):
+        ids = tokenizer(list(prompts))["input_ids"]
+    else:
+        ids = [prompt_ids(prompt, tokenizer, "a prompt") for prompt in prompts]
     return sample(
-        model,
-        encoded["input_ids"],
-        encoded["attention_mask"],
-        samples=samples,
-        max_new_tokens=task.max_new_tokens,
-        generator=generator,
+        *(model, ids, samples, max_new_tokens, generator),
+        ends=end_tokens(model, tokenizer),
         greedy=greedy,
         share=share,
+        temperature=temperature,
+        slots=slots,
     )
 
 
-def judge(
-    task: Task,
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: list[str],
-    completions: Completions,
+def scores_of(
+    judge: Judge, name: str, prompts: Sequence[Text], texts: Sequence[str], samples: int
 ) -> Tensor:
-    """Return 1 for each preferred completion and 0 for the others, [B, K]."""
-    rows = completions.input_ids[:, -completions.completion_mask.shape[1] :]
-    samples = len(rows) // len(prompts)
-    texts = tokenizer.batch_decode(rows, skip_special_tokens=True)
-    judged = [task.judge(prompts[i // samples], text) for i, text in enumerate(texts)]
-    return torch.tensor(judged, dtype=torch.float32, device=rows.device).view(-1, samples)
+    """Return a judge's scores, [B, K]; raises ConfigError where it fails or returns no numbers."""
+    every = [prompt for prompt in prompts for _ in range(samples)]
+    try:
+        found = [float(score) for score in judge(every, texts)]
+    except Exception as error:  # of somebody else's code
+        told = f"{type(error).__name__}: {error}"
+        raise ConfigError(
+            f"domain.judge={name} failed on {len(texts)} completions: {told}"
+        ) from error
+    if len(found) != len(texts):
+        raise ConfigError(
+            f"domain.judge={name} must return {len(texts)} scores, one per completion, found"
+            f" {len(found)}"
+        )
+    for prompt, text, score in zip(every, texts, found, strict=True):
+        if not math.isfinite(score):
+            raise ConfigError(
+                f"domain.judge={name} must return finite scores, found {score} for"
+                f" {shown(text)} after {shown(prompt)}"
+            )
+    return torch.tensor(found).view(-1, samples)
 
 
-def held_out_accuracy(
+def task_judge(task: Task) -> Judge:
+    """Return the task's own rule as a judge."""
+
+    def judge(prompts: Sequence[Text], texts: Sequence[str]) -> list[float]:
+        pairs = zip(prompts, texts, strict=True)
+        return [task.score(str(prompt), text) for prompt, text in pairs]
+
+    return judge
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, drawn: Drawn) -> list[str]:
+    """Return the completions as text."""
+    return list(tokenizer.batch_decode(drawn.completions, skip_special_tokens=True))
+
+
+def held_out_score(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     prompts: int,
     samples: int,
     seed: int,
-    greedy: bool = False,
 ) -> float:
-    """Return the share of preferred completions of held-out prompts; equal for equal seeds."""
+    """Return the task's mean score on held-out prompts; equal for equal seeds."""
     generator = torch.Generator().manual_seed(seed)
     texts = task.prompts(prompts, generator, held_out=True)
-    completions = complete(model, tokenizer, task, texts, samples, generator, greedy)
-    return judge(task, tokenizer, texts, completions).mean().item()
+    drawn = complete(model, tokenizer, texts, samples, task.max_new_tokens, generator)
+    found = scores_of(task_judge(task), "exact", texts, decoded(tokenizer, drawn), samples)
+    return found.mean().item()

@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from suite import ranks
 from suite.domains.lm.config import LMConfig
-from suite.domains.lm.reference import reference_model, reference_signature
-from suite.domains.lm.rollout import complete, held_out_accuracy, judge
+from suite.domains.lm.reference import reference_folder
+from suite.domains.lm.rollout import complete, decoded, held_out_score, scores_of, task_judge
 from suite.domains.lm.tasks import build_task
 from suite.domains.lm.tasks.base import Task
 from suite.domains.rows.config import BuiltinConfig, DataConfig
@@ -38,7 +43,7 @@ class Made(NamedTuple):
 
     def accuracy(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
         """Return the sampled accuracy on held-out prompts, as the exact judge sees it."""
-        return held_out_accuracy(
+        return held_out_score(
             model, tokenizer, self.task, prompts=EVAL_PROMPTS, samples=1, seed=SEED + 1
         )
 
@@ -47,27 +52,25 @@ def made_here(plan: BuiltinConfig, cache: Path) -> Made:
     """Make model and rows where they are not there yet."""
     settings = LMConfig(digits=plan.digits, model=plan.model, pretrain=plan.pretrain)
     task = build_task(settings)
-    references = cache / "references"
-    model, tokenizer = reference_model(settings, task, references)
-    name = f"{settings.task}-{reference_signature(settings)}"
-    path = references / f"{name}-{plan.prompts}x{plan.samples}.jsonl"
+    assert task is not None  # arithmetic is built in
+    folder = reference_folder(settings, task, cache / "references")
+    path = folder.with_name(f"{folder.name}-{plan.prompts}x{plan.samples}.jsonl")
     if ranks.rank() == 0 and not path.exists():  # two that make it at once make the same
-        rows = judged(model, tokenizer, task, plan)
+        rows = judged(folder, task, plan)
         write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
     ranks.tell("they are there")
-    return Made(references / name, path, task)
+    return Made(folder, path, task)
 
 
-def judged(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, task: Task, plan: BuiltinConfig
-) -> Iterator[dict[str, Any]]:
+def judged(folder: Path, task: Task, plan: BuiltinConfig) -> Iterator[dict[str, Any]]:
     """Yield rows: the model's own completions of a prompt, each with score 1 if it is right."""
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     generator = torch.Generator().manual_seed(SEED)
     prompts = task.prompts(plan.prompts, generator, held_out=False)
-    drawn = complete(model, tokenizer, task, prompts, plan.samples, generator)
-    tokens = drawn.input_ids[:, -drawn.completion_mask.shape[1] :]
-    texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    scores = judge(task, tokenizer, prompts, drawn).tolist()
+    drawn = complete(model, tokenizer, prompts, plan.samples, task.max_new_tokens, generator)
+    texts = decoded(tokenizer, drawn)
+    scores = scores_of(task_judge(task), "exact", prompts, texts, plan.samples).tolist()
     for i, (prompt, each) in enumerate(zip(prompts, scores, strict=True)):
         own = texts[i * plan.samples : (i + 1) * plan.samples]
         yield {"prompt": prompt, "completions": own, "scores": each}

@@ -1,11 +1,18 @@
 """Settings of the rows domain."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from suite.domains.lm.config import ModelConfig, PretrainConfig
+from suite.domains.lm.config import (
+    Attention,
+    LoraConfig,
+    ModelConfig,
+    PretrainConfig,
+    check_dtype,
+    check_installed,
+    check_there,
+)
 from suite.keys import ConfigError, key, section
 
 
@@ -17,6 +24,9 @@ class DataConfig:
         None,
         "a .jsonl or .parquet file, a folder that `datasets` saved, or a name on the hub; without"
         " one, judged completions of the small model that is made here",
+    )
+    eval_path: str | None = key(
+        None, "rows for evaluation alone, in the same forms; without them a share of the others"
     )
     split: str = key("train", "split of a folder or of a name on the hub")
     skip_bad: bool = key(False, "go on without rows that do not fit")
@@ -33,13 +43,10 @@ class DataConfig:
         below=1,
     )
 
-
-@dataclass
-class LoraConfig:
-    """Low-rank adapters in place of all weights."""
-
-    rank: int = key(0, "rank of the adapters; 0 trains all weights", at_least=0)
-    alpha: float = key(32.0, "their scale is alpha / rank", above=0)
+    def files(self) -> dict[str, str]:
+        """Return what is to be read, by the names of the keys."""
+        paths = {"path": self.path, "eval_path": self.eval_path}
+        return {name: path for name, path in paths.items() if path is not None}
 
 
 @dataclass
@@ -60,7 +67,7 @@ class RowsConfig:
     gaussian: ClassVar[bool] = False
     reference_must_follow: ClassVar[bool] = False
     groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
-    spreadable: ClassVar[bool] = False  # whether networks are only called as a whole
+    spreadable: ClassVar[bool] = True  # whether its networks may be spread over ranks
     name: Literal["rows"] = key("rows", "this domain")
     data: DataConfig = section(DataConfig, "the rows")
     model: str | None = key(
@@ -71,9 +78,13 @@ class RowsConfig:
     batch_size: int = key(
         8, "groups per batch: rows, or prompts with several completions", at_least=1
     )
+    tokens: int = key(
+        0, "a batch ends before it would hold more, padding included; 0 sets no limit", at_least=0
+    )
     max_length: int = key(1024, "tokens of prompt and completion together", at_least=2)
     eval_rows: int = key(256, "held-out rows of an evaluation", at_least=1)
     dtype: Literal["float32", "bfloat16"] = key("float32", "of the weights that are not trained")
+    attention: Attention = key("default", "implementation; transformers chooses the default")
     gradient_checkpointing: bool = key(False, "compute activations again rather than keep them")
 
     @property
@@ -88,25 +99,13 @@ class RowsConfig:
                 "domain.model must be a folder or a name on the hub with domain.data.path, found"
                 " nothing"
             )
-        if self.dtype == "bfloat16" and not self.lora.rank:
-            raise ConfigError(
-                "domain.dtype=bfloat16 is for weights that are not trained (domain.lora.rank above"
-                " 0); trainer.precision=bf16-mixed computes in bfloat16"
-            )
+        check_dtype(self.dtype, self.lora)
 
     def check_machine(self) -> None:
         """Raise ConfigError where this machine lacks what the run needs."""
-        path = self.data.path
-        looks_local = path is not None and (
-            path.endswith((".jsonl", ".parquet")) or path.startswith((".", "/"))
-        )
-        if looks_local and not Path(str(path)).exists():
-            raise ConfigError(f"domain.data.path={path}: no such file or folder")
-        needed = {"datasets": path is not None and not path.endswith(".jsonl")}
-        needed["peft"] = self.lora.rank > 0
-        for name, wanted in needed.items():
-            if wanted and find_spec(name) is None:
-                raise ConfigError(f"{name} is not installed: pip install 'pmpo-suite[rows]'")
+        check_installed(self.data.path, self.lora)
+        for name, path in self.data.files().items():
+            check_there(f"domain.data.{name}", path)
 
     def accepted_mean(self) -> float | None:
         """Return nothing: for language only the bound of theory §2 is known."""

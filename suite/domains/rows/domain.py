@@ -4,21 +4,23 @@ Shapes: B groups, K completions each, T completion tokens of the batch.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from suite import ranks
-from suite.domains.lm.head import token_statistics
+from suite.domains.lm.head import Statistics
+from suite.domains.lm.models import Networks, inner, load_pair, save_pair
+from suite.domains.lm.policy import can_share, compare
 from suite.domains.rows import tokens as encoding
 from suite.domains.rows.builtin import made_here
 from suite.domains.rows.config import RowsConfig
-from suite.domains.rows.model import as_reference, completion_states, head_of, inner, load_pair
-from suite.domains.rows.schema import load_rows
+from suite.domains.rows.schema import Group, load_rows
 from suite.domains.rows.tokens import Encoded, RowsBatch
 from suite.feedback import Feedback, Labels, Shares
 from suite.keys import ConfigError
@@ -27,19 +29,18 @@ from suite.objectives.pmpo import smallest_beta
 logger = logging.getLogger(__name__)
 
 
-class Compared(NamedTuple):
-    """Sums over the completion tokens of each sequence, [B·K] in nats."""
-
-    logp: Tensor
-    kl: Tensor
-    reference_logp: Tensor
-
-
 class Rows:
     """Batches of a file's rows, in an order that the seed fixes; nothing is sampled."""
 
     def __init__(
-        self, settings: RowsConfig, *, feedback: str, divergence: str, seed: int, cache: Path
+        self,
+        settings: RowsConfig,
+        *,
+        feedback: str,
+        divergence: str,
+        seed: int,
+        cache: Path,
+        device: torch.device,
     ) -> None:
         self.settings = settings
         self.feedback_mode = feedback
@@ -51,24 +52,33 @@ class Rows:
         if self.made is not None:
             name, data = name or str(self.made.model), self.made.data(data)
         assert name is not None  # the configuration was checked
-        groups, bad = load_rows(data)
-        self.pair = load_pair(name, settings)
+        read = {key: load_rows(path, data, key) for key, path in data.files().items()}
+        self.pair = load_pair(name, settings, "domain.model", device)
         self.policy, self.reference, self.tokenizer = self.pair
-        encoded, counts = encoding.encode(
-            groups, self.tokenizer, settings.max_length, settings.data.skip_bad
-        )
-        counts["left out"] += len(bad)
-        self.rows, self.held_out = self.split(encoding.flattened(encoded))
+        self.networks = Networks(self.policy, self.reference)
+        self.share = can_share(inner(self.policy), self.tokenizer.pad_token_id)
+        counts: Counter[str] = Counter()
+        encoded = [self.encode(*each, counts) for each in read.values()]
+        self.rows, self.held_out = self.split(*encoded)
         self.shares = self.label_shares()
         self.tell(counts)
         self.state = {"epoch": 0, "position": 0}
 
-    def split(self, groups: list[Encoded]) -> tuple[list[Encoded], list[Encoded]]:
-        """Keep a share of the groups for evaluation; the same ones for every seed."""
+    def encode(self, groups: list[Group], bad: list[str], counts: Counter[str]) -> list[Encoded]:
+        """Return groups as tokens, and count what was cut and left out."""
+        plan = self.settings
+        found = encoding.encode(groups, self.tokenizer, plan.max_length, plan.data.skip_bad, counts)
+        counts["left out"] += len(bad)
+        return encoding.flattened(found)
+
+    def split(
+        self, groups: list[Encoded], evaluation: list[Encoded] | None = None
+    ) -> tuple[list[Encoded], list[Encoded]]:
+        """Keep a share for evaluation where no others are given; the same for every seed."""
         generator = torch.Generator().manual_seed(0)
         shuffled = [groups[i] for i in torch.randperm(len(groups), generator=generator).tolist()]
-        count = round(self.settings.data.held_out * len(groups))
-        held_out, rows = shuffled[:count], shuffled[count:]
+        count = 0 if evaluation else round(self.settings.data.held_out * len(groups))
+        held_out, rows = evaluation or shuffled[:count], shuffled[count:]
         if len(rows) < self.settings.batch_size:
             raise ConfigError(
                 f"domain.batch_size={self.settings.batch_size} needs as many groups of rows, found"
@@ -110,40 +120,38 @@ class Rows:
 
     def train_dataloader(self) -> Iterator[RowsBatch]:
         """Yield batches, epoch after epoch."""
-        size, pad = self.settings.batch_size, self.tokenizer.pad_token_id
-        for groups in encoding.batches(self.rows, size, self.seed, pad, self.state):
-            yield encoding.collate(ranks.part(groups), pad)
+        plan = self.settings
+        for groups, scale in encoding.batches(
+            self.rows, plan.batch_size, plan.tokens, self.seed, self.state
+        ):
+            yield self.lay(ranks.part(groups), scale)
+
+    def lay(self, groups: list[Encoded], scale: float = 1.0) -> RowsBatch:
+        """Lay groups side by side, as the model can take them."""
+        return encoding.lay(groups, self.tokenizer.pad_token_id, self.share, scale)
 
     def feedback(self, batch: RowsBatch) -> Feedback:
         """Return the labels that the learner may see, and how policy and reference compare."""
-        compared = self.compare(batch)
         shape = batch.accept.shape
+        found = self.compare(batch)
         labels = Labels(batch.accept, batch.reject).visible(self.feedback_mode)
         return Feedback(
-            logp=compared.logp.view(shape),
-            kl=compared.kl.view(shape).mean(1),
+            logp=found.logp.view(shape),
+            kl=batch.scale * found.kl.view(shape).mean(1),
             accept=labels.accept,
             reject=labels.reject,
-            reference_logp=compared.reference_logp.view(shape),
+            reference_logp=found.reference_logp.view(shape),
             score=batch.accept - batch.reject,
         )
 
-    def compare(self, batch: RowsBatch) -> Compared:
-        """Run both models on a batch."""
-        tokens = batch.tokens
-        with as_reference(self.pair) as model:
-            theirs, their_head = completion_states(model, tokens), head_of(model)
-        model = inner(self.policy)
-        ours, head = completion_states(model, tokens), head_of(model)
-        targets = tokens.input_ids[:, 1:][tokens.completion_mask[:, 1:]]
-        logp, kl = token_statistics(
-            ours, head, theirs, their_head, targets, divergence=self.divergence
+    def compare(self, batch: RowsBatch, divergence: str | None = None) -> Statistics:
+        """Run both models on a batch; return sums over each sequence's completion, [B·K]."""
+        found: Statistics = self.networks(
+            *(compare, self.pair, batch.tokens, batch.accept.numel()),
+            divergence=divergence or self.divergence,
+            entropy=divergence is not None,
         )
-        with torch.no_grad():
-            reference_logp, _ = token_statistics(theirs, their_head, theirs, their_head, targets)
-        row = tokens.completion_mask[:, 1:].nonzero()[:, 0]
-        empty = logp.new_zeros(len(tokens.input_ids))
-        return Compared(*(empty.index_add(0, row, part) for part in (logp, kl, reference_logp)))
+        return found
 
     def auxiliary_losses(self, batch: RowsBatch) -> dict[str, Tensor]:
         """Return nothing: the policy is all there is."""
@@ -161,30 +169,43 @@ class Rows:
         negatively for rejected ones: 0 at the start.
         """
         size = self.settings.batch_size
-        chosen = (self.held_out[i : i + size] for i in range(0, len(self.held_out), size))
-        change, kl, sign = (
-            torch.cat(column) for column in zip(*map(self.measure, chosen), strict=True)
-        )
-        found = {"score": average(sign * change, sign != 0), "kl": kl.mean().item()}
+        ordered = sorted(self.held_out, key=lambda group: -len(group.sequences[0].ids))
+        chosen = (ordered[i : i + size] for i in range(0, len(ordered), size))
+        columns = zip(*map(self.measure, chosen), strict=True)
+        statistics = Statistics(*(torch.cat(column) for column in zip(*next(columns), strict=True)))
+        length, sign = (torch.cat(column) for column in columns)
+        change = (statistics.logp - statistics.reference_logp) / length
+        found = {
+            "score": average(sign * change, sign != 0),
+            "kl": statistics.kl.mean().item(),
+            "entropy": (statistics.entropy.sum() / length.sum()).item(),
+        }
         for name, value in (("accepted", 1), ("rejected", -1), ("neither", 0)):
-            if (sign == value).any():
-                found[f"change_{name}"] = average(change, sign == value)
+            if (where := sign == value).any():
+                found[f"change_{name}"] = average(change, where)
+                per_token = statistics.logp[where].sum() / length[where].sum()
+                found[f"perplexity_{name}"] = (-per_token).exp().item()
         if self.made is not None:
-            found["accuracy"] = self.made.accuracy(inner(self.policy), self.tokenizer)
+            found["accuracy"] = self.networks(
+                self.made.accuracy, inner(self.policy), self.tokenizer
+            )
         return found
 
-    def measure(self, groups: list[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
-        """Return change of log π per token, KL, and sign of the label of each row, [B·K]."""
-        batch = encoding.collate(groups, self.tokenizer.pad_token_id)
+    def measure(self, groups: list[Encoded]) -> tuple[Statistics, Tensor, Tensor]:
+        """Return statistics, number of tokens, and sign of the label of each row, [B·K]."""
+        batch = self.lay(groups)
         batch = move_data_to_device(batch, next(self.policy.parameters()).device)
-        compared, length = self.compare(batch), batch.tokens.completion_mask.sum(1)
+        length = torch.bincount(batch.tokens.owner, minlength=batch.accept.numel())
         sign = (batch.accept.sign() - batch.reject.sign()).flatten()
-        return (compared.logp - compared.reference_logp) / length, compared.kl, sign
+        return self.compare(batch, "forward"), length, sign
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return nothing: the numbers say it all."""
+        return []
 
     def save(self, folder: Path) -> None:
-        """Write model (or adapter) and tokenizer as transformers and peft load them."""
-        self.policy.save_pretrained(folder)  # type: ignore[operator]
-        self.tokenizer.save_pretrained(folder)
+        """Write model (or adapter), tokenizer and model card."""
+        save_pair(self.pair, folder, self.settings.lora.merge)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the place in the rows."""

@@ -10,19 +10,14 @@ with an optional "weight" above 0. A label of 0 only anchors. Prompts and comple
 lists of chat messages {"role": …, "content": …}.
 """
 
-import json
 import math
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from suite.domains.lm.reading import BadRow, Text, read, refuse, shown, text
 from suite.domains.rows.config import DataConfig
 from suite.keys import ConfigError
 
 SHAPES = (("completion", "label"), ("chosen", "rejected"), ("completions", "scores"))
-MOST_TOLD = 5
-
-Text = str | list[dict[str, str]]
 
 
 class Group(NamedTuple):
@@ -35,19 +30,14 @@ class Group(NamedTuple):
     where: str  # file and line, for messages
 
 
-class BadRow(ValueError):
-    """A row that does not fit; the message names the field, what was found, what is allowed."""
-
-
-def load_rows(settings: DataConfig) -> tuple[list[Group], list[str]]:
+def load_rows(path: str, settings: DataConfig, key: str = "path") -> tuple[list[Group], list[str]]:
     """Read all rows; return them, and what is wrong with those that were left out.
 
     Raises ConfigError where there are none, or where some do not fit and `skip_bad` is not set.
     """
-    assert settings.path is not None
     groups: list[Group] = []
     bad: list[str] = []
-    for where, row in read(settings.path, settings.split):
+    for where, row in read(f"domain.data.{key}", path, settings.split):
         try:
             if isinstance(row, BadRow):
                 raise row
@@ -56,56 +46,8 @@ def load_rows(settings: DataConfig) -> tuple[list[Group], list[str]]:
             bad.append(f"{where}: {error}")
     refuse(bad, len(bad) + len(groups), settings.skip_bad)
     if not groups:
-        raise ConfigError(f"domain.data.path={settings.path}: no rows")
+        raise ConfigError(f"domain.data.{key}={path}: no rows")
     return groups, bad
-
-
-def refuse(bad: list[str], count: int, skip: bool) -> None:
-    """Raise ConfigError naming the first of the bad rows, unless they may be skipped."""
-    if bad and not skip:
-        raise ConfigError(
-            f"{'; '.join(bad[:MOST_TOLD])}; {len(bad)} of {count} rows do not fit;"
-            " domain.data.skip_bad=true goes on without them"
-        )
-
-
-def read(path: str, split: str) -> Iterator[tuple[str, Any]]:
-    """Yield where every row stands, and what is there; a line that is no JSON is a BadRow."""
-    if path.endswith(".jsonl"):
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file, 1):
-                if not line.strip():
-                    continue
-                try:
-                    yield f"{path}, line {number}", json.loads(line)
-                except ValueError as error:
-                    yield f"{path}, line {number}", BadRow(f"not valid JSON: {error}")
-        return
-    rows = table(path, split)
-    for number, row in enumerate(rows, 1):
-        # Columns of other kinds of rows are there too, empty.
-        yield f"{path}, row {number}", {k: v for k, v in row.items() if v is not None}
-
-
-def table(path: str, split: str) -> Any:
-    """Open a Parquet file, a folder that `datasets` saved, or a name on the hub."""
-    import datasets
-
-    try:
-        if path.endswith(".parquet"):
-            return datasets.Dataset.from_parquet(path)
-        if Path(path).is_dir():
-            found = datasets.load_from_disk(path)
-            return found[split] if isinstance(found, datasets.DatasetDict) else found
-        return datasets.load_dataset(path, split=split)
-    except KeyError:
-        raise ConfigError(f"domain.data.split={split}: {path} has {', '.join(found)}") from None
-    except Exception as error:  # of the network, of the hub, of Arrow
-        what = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(
-            f"domain.data.path={path}: cannot be read as a file, a folder of `datasets` or a name"
-            f" on the hub: {what}"
-        ) from None
 
 
 def parse(row: Any, settings: DataConfig, where: str) -> Group:
@@ -130,22 +72,6 @@ def parse(row: Any, settings: DataConfig, where: str) -> Group:
     completions = [text({"completions": each}, "completions") for each in row["completions"]]
     labels = labels_of(row["scores"], len(completions), settings)
     return Group(prompt, completions, labels, weight, where)
-
-
-def text(row: dict[str, Any], field: str) -> Text:
-    """Return a field that holds text or chat messages; raises BadRow."""
-    if field not in row:
-        raise BadRow(f"{field} is missing")
-    value = row[field]
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and value and all(
-        isinstance(m, dict) and isinstance(m.get("role"), str)
-        and isinstance(m.get("content"), str)
-        for m in value
-    ):  # fmt: skip
-        return [{"role": m["role"], "content": m["content"]} for m in value]
-    raise BadRow(f"{field} must be text or a list of messages, found {shown(value)}")
 
 
 def label(value: Any) -> float:
@@ -177,9 +103,3 @@ def labels_of(scores: Any, count: int, settings: DataConfig) -> list[float]:
     order = sorted(range(count), key=lambda i: -scores[i])
     accepted, rejected = order[: settings.top], order[count - settings.bottom :]
     return [float(i in accepted) - float(i in rejected) for i in range(count)]
-
-
-def shown(value: Any) -> str:
-    """Return a value for a message, cut short."""
-    whole = repr(value)
-    return whole if len(whole) <= 60 else f"{whole[:57]}…"

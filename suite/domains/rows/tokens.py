@@ -11,17 +11,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from suite.domains.rows.schema import Group, Text, refuse
+from suite import ranks
+from suite.domains.lm.chat import prompt_ids, template
+from suite.domains.lm.reading import Text, refuse
+from suite.domains.lm.tokens import Sequence, Tokens, collate
+from suite.domains.rows.schema import Group
 from suite.keys import ConfigError
 
 WINDOW = 32  # batches whose groups are sorted by length together
-
-
-class Sequence(NamedTuple):
-    """A prompt with one completion."""
-
-    ids: list[int]
-    prompt: int  # how many of them are the prompt's
 
 
 class Encoded(NamedTuple):
@@ -32,31 +29,27 @@ class Encoded(NamedTuple):
     weight: float
 
 
-class Tokens(NamedTuple):
-    """Sequences side by side, padded on the right."""
-
-    input_ids: Tensor  # [N, L]
-    attention_mask: Tensor  # [N, L]
-    completion_mask: Tensor  # [N, L], True where a token is the completion's
-
-
 class RowsBatch(NamedTuple):
     """Sequences of groups, and their labels."""
 
     tokens: Tokens  # B·K sequences
     accept: Tensor  # [B, K]
     reject: Tensor  # [B, K]
+    scale: Tensor  # [] how much this batch counts
 
 
 def encode(
-    groups: list[Group], tokenizer: PreTrainedTokenizerBase, max_length: int, skip_bad: bool
-) -> tuple[list[Encoded], Counter[str]]:
-    """Return all groups as tokens, and how many completions were cut and groups left out.
+    groups: list[Group],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    skip_bad: bool,
+    counts: Counter[str],
+) -> list[Encoded]:
+    """Return all groups as tokens, and count the completions that were cut and groups left out.
 
     Raises ConfigError where prompts leave no room for completions, unless they may be skipped.
     """
     encoded: list[Encoded] = []
-    counts: Counter[str] = Counter()
     bad: list[str] = []
     for group in groups:
         prompt = prompt_ids(group.prompt, tokenizer, group.where)
@@ -72,15 +65,8 @@ def encode(
         sequences = [Sequence(prompt + ids[:room], len(prompt)) for ids in whole]
         encoded.append(Encoded(sequences, group.labels, group.weight))
     refuse(bad, len(groups), skip_bad)
-    counts["left out"] = len(bad)
-    return encoded, counts
-
-
-def prompt_ids(prompt: Text, tokenizer: PreTrainedTokenizerBase, where: str) -> list[int]:
-    """Return the tokens of a prompt: text as it is, messages through the chat template."""
-    if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])
-    return template(prompt, tokenizer, where, prompts_answer=True)
+    counts["left out"] += len(bad)
+    return encoded
 
 
 def completion_ids(
@@ -103,25 +89,6 @@ def completion_ids(
     return whole[len(before) :]
 
 
-def template(
-    messages: list[dict[str, str]],
-    tokenizer: PreTrainedTokenizerBase,
-    where: str,
-    *,
-    prompts_answer: bool,
-) -> list[int]:
-    """Return messages as tokens; raises ConfigError without a chat template."""
-    if not tokenizer.chat_template:
-        raise ConfigError(
-            f"{where}: holds messages, but the tokenizer of domain.model has no chat template; use"
-            " a model with one, or prompts and completions as text"
-        )
-    found = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=prompts_answer, tokenize=True, return_dict=False
-    )
-    return list(found)
-
-
 def flattened(groups: list[Encoded]) -> list[Encoded]:
     """Return groups of equal size as they are, others as single rows."""
     if len({len(group.sequences) for group in groups}) == 1:
@@ -133,51 +100,58 @@ def flattened(groups: list[Encoded]) -> list[Encoded]:
     ]
 
 
-def order(groups: list[Encoded], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def order(groups: list[Encoded], size: int, tokens: int, seed: int, epoch: int) -> list[list[int]]:
     """Return the batches of an epoch, as indices: shuffled, and alike in length within a batch.
 
-    Groups that do not fill a batch stay out for this epoch.
+    A batch has `size` groups, or fewer where it would hold more `tokens` than allowed, always a
+    multiple of the ranks. Groups that fill no batch stay out for this epoch.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     shuffled = torch.randperm(len(groups), generator=generator).tolist()
-    size = WINDOW * batch_size
     lengths = [max(len(sequence.ids) for sequence in group.sequences) for group in groups]
-    batches = [
-        ordered[i : i + batch_size]
-        for start in range(0, len(groups), size)
-        for ordered in [sorted(shuffled[start : start + size], key=lambda g: lengths[g])]
-        for i in range(0, len(ordered), batch_size)
-    ]
-    full = [batch for batch in batches if len(batch) == batch_size]
-    return [full[i] for i in torch.randperm(len(full), generator=generator).tolist()]
+    found: list[list[int]] = []
+    for start in range(0, len(groups), WINDOW * size):
+        window = sorted(shuffled[start : start + WINDOW * size], key=lambda g: lengths[g])
+        while window:
+            count = fitting(
+                window[:size], [lengths[g] * len(groups[g].sequences) for g in window], tokens
+            )
+            if len(window) < count or (not tokens and len(window) < size):
+                break
+            found.append(window[:count])
+            window = window[count:]
+    return [found[i] for i in torch.randperm(len(found), generator=generator).tolist()]
 
 
-def collate(groups: list[Encoded], pad: int) -> RowsBatch:
-    """Lay groups side by side."""
-    sequences = [sequence for group in groups for sequence in group.sequences]
-    longest = max(len(sequence.ids) for sequence in sequences)
-    shape = (len(sequences), longest)
-    ids = torch.full(shape, pad)
-    attention, completion = torch.zeros(shape, dtype=torch.long), torch.zeros(shape).bool()
-    for row, sequence in enumerate(sequences):
-        length = len(sequence.ids)
-        ids[row, :length] = torch.tensor(sequence.ids)
-        attention[row, :length] = 1
-        completion[row, sequence.prompt : length] = True
+def fitting(chosen: list[int], lengths: list[int], tokens: int) -> int:
+    """Return how many of the first groups fit into so many tokens, the longest being the last."""
+    share = ranks.count()
+    count = len(chosen) // share * share
+    while tokens and count > share and count * lengths[count - 1] > tokens:
+        count -= share
+    return max(count, share)
+
+
+def lay(groups: list[Encoded], pad: int, share: bool, scale: float) -> RowsBatch:
+    """Lay groups side by side; every label counts `scale` times."""
+    tokens = collate([group.sequences for group in groups], pad, share)
     labels = torch.tensor([group.labels for group in groups])
-    weight = torch.tensor([[group.weight] for group in groups], dtype=torch.float32)
-    accept, reject = (labels > 0) * weight, (labels < 0) * weight
-    return RowsBatch(Tokens(ids, attention, completion), accept, reject)
+    weight = scale * torch.tensor([[group.weight] for group in groups], dtype=torch.float32)
+    return RowsBatch(tokens, (labels > 0) * weight, (labels < 0) * weight, torch.tensor(scale))
 
 
 def batches(
-    groups: list[Encoded], batch_size: int, seed: int, pad: int, state: dict[str, int]
-) -> Iterator[list[Encoded]]:
-    """Yield batches for ever, from where `state` says, which follows."""
+    groups: list[Encoded], size: int, tokens: int, seed: int, state: dict[str, int]
+) -> Iterator[tuple[list[Encoded], float]]:
+    """Yield batches for ever, from where `state` says, which follows; and each one's weight.
+
+    With the weight, its number of groups over the mean, a group counts equally in every batch.
+    """
     while True:
-        epoch = order(groups, batch_size, seed, state["epoch"])
+        epoch = order(groups, size, tokens, seed, state["epoch"])
+        mean = sum(map(len, epoch)) / len(epoch)
         while state["position"] < len(epoch):
             chosen = epoch[state["position"]]
             state["position"] += 1
-            yield [groups[i] for i in chosen]
+            yield [groups[i] for i in chosen], len(chosen) / mean
         state["epoch"], state["position"] = state["epoch"] + 1, 0

@@ -3,9 +3,18 @@
 from suite.domains.lm.config import LMConfig
 from suite.domains.lm.tasks.arithmetic import Arithmetic
 from suite.domains.lm.tasks.base import Task
+from suite.domains.lm.tasks.letters import Letters
+from suite.domains.lm.tasks.yours import Yours
 
 
-def build_task(settings: LMConfig) -> Task:
-    """Build the task that the settings name."""
-    tasks = {"arithmetic": lambda: Arithmetic(settings.digits)}
-    return tasks[settings.task]()
+def build_task(settings: LMConfig) -> Task | None:
+    """Build the built-in task that the settings name; none for prompts that are not ours."""
+    if settings.task == "prompts":
+        return None
+    return Arithmetic(settings.digits) if settings.task == "arithmetic" else Letters()
+
+
+def your_prompts(settings: LMConfig) -> Yours:
+    """Read the prompts of a file."""
+    assert settings.prompts_path is not None  # the configuration was checked
+    return Yours(settings.prompts_path, settings.max_new_tokens)

@@ -4,6 +4,8 @@ import zlib
 
 import torch
 
+from suite.domains.lm.reading import Text
+
 HELD_OUT_SHARE = 10  # one prompt in ten
 
 
@@ -16,9 +18,9 @@ class Arithmetic:
         self.largest = 10**digits - 1
         self.max_new_tokens = digits + 2  # a minus sign or a carried digit, and the end token
 
-    def prompts(self, count: int, generator: torch.Generator, *, held_out: bool) -> list[str]:
+    def prompts(self, count: int, generator: torch.Generator, *, held_out: bool) -> list[Text]:
         """Draw `count` prompts from one side of the fixed split into training and held-out ones."""
-        found: list[str] = []
+        found: list[Text] = []
         while len(found) < count:
             left, right = torch.randint(self.largest + 1, (2, count), generator=generator).tolist()
             plus = torch.randint(2, (count,), generator=generator).tolist()
@@ -28,17 +30,22 @@ class Arithmetic:
             found.extend(prompt for prompt in drawn if is_held_out(prompt) == held_out)
         return found[:count]
 
-    def demonstration(self, prompt: str) -> str:
+    def demonstration(self, prompt: str, generator: torch.Generator) -> str:
         """Return the result as text, for instance `-333`."""
-        left, plus, right = prompt[:-1].partition("+")
-        if plus:
-            return str(int(left) + int(right))
-        left, _, right = prompt[:-1].partition("-")
-        return str(int(left) - int(right))
+        return result(prompt)
 
-    def judge(self, prompt: str, completion: str) -> bool:
-        """Verify the completion against the result."""
-        return completion == self.demonstration(prompt)
+    def score(self, prompt: str, completion: str) -> float:
+        """Return 1 for exactly the result, else 0."""
+        return float(completion == result(prompt))
+
+
+def result(prompt: str) -> str:
+    """Compute what is asked."""
+    left, plus, right = prompt[:-1].partition("+")
+    if plus:
+        return str(int(left) + int(right))
+    left, _, right = prompt[:-1].partition("-")
+    return str(int(left) - int(right))
 
 
 def is_held_out(prompt: str) -> bool:

@@ -1,27 +1,33 @@
-"""What a language task is: prompts, demonstrations for pre-training, and a judge."""
+"""What a language task is: prompts, demonstrations for pre-training, and a score."""
 
 from typing import Protocol
 
 import torch
 
+from suite.domains.lm.reading import Text
 
-class Task(Protocol):
+
+class Prompts(Protocol):
+    """Where prompts come from."""
+
+    max_new_tokens: int
+    """Longest completion in tokens, the end token included."""
+
+    def prompts(self, count: int, generator: torch.Generator, *, held_out: bool) -> list[Text]:
+        """Draw `count` prompts; held-out prompts never occur among the others."""
+        ...
+
+
+class Task(Prompts, Protocol):
     """A language task; see `suite/domains/lm/tasks/arithmetic.py` for a complete one."""
 
     alphabet: str
     """Every character that prompts and completions use."""
 
-    max_new_tokens: int
-    """Longest completion in tokens, the end token included."""
-
-    def prompts(self, count: int, generator: torch.Generator, *, held_out: bool) -> list[str]:
-        """Draw `count` prompts; held-out prompts never occur among the others."""
+    def demonstration(self, prompt: str, generator: torch.Generator) -> str:
+        """Return a completion that supervised pre-training imitates."""
         ...
 
-    def demonstration(self, prompt: str) -> str:
-        """Return the completion that supervised pre-training imitates."""
-        ...
-
-    def judge(self, prompt: str, completion: str) -> bool:
-        """Tell whether the completion counts as preferred."""
+    def score(self, prompt: str, completion: str) -> float:
+        """Tell how good the completion is, at most 1."""
         ...

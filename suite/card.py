@@ -1,0 +1,65 @@
+"""The page beside a trained policy: what it learned from, how, and how well."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from omegaconf import OmegaConf
+
+from suite.config import Config
+from suite.feedback import Shares
+from suite.files import write_text
+from suite.objectives import Objective
+
+
+def write_card(
+    folder: Path, config: Config, objective: Objective, shares: Shares, rows: list[dict[str, Any]]
+) -> None:
+    """Write README.md, as model hubs show it; `rows` are the run's metrics."""
+    evaluations = [row for row in rows if "eval/score" in row]
+    first, last = (evaluations[0], evaluations[-1]) if evaluations else ({}, {})
+    domain: Any = config.domain
+    base = getattr(domain, "model", None)
+    base = base if isinstance(base, str) else getattr(base, "path", None)
+    adapted = getattr(domain, "lora", None)
+    content = {
+        "config": config,
+        "library": "peft" if adapted and adapted.rank and not adapted.merge else "transformers",
+        "base": base,
+        "data": source(domain),
+        "strength": strength(objective, shares),
+        "shares": shares,
+        "metrics": {
+            key.removeprefix("eval/"): (f"{first[key]:.4g}", f"{value:.4g}")
+            for key, value in last.items()
+            if key.startswith("eval/") and key in first
+        },
+        "whole": OmegaConf.to_yaml(OmegaConf.create(asdict(config))),
+    }
+    templates = Environment(
+        loader=PackageLoader("suite"),
+        undefined=StrictUndefined,
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    write_text(folder / "README.md", templates.get_template("card.md.j2").render(content))
+
+
+def source(domain: Any) -> str:
+    """Say where the feedback came from."""
+    rows = getattr(getattr(domain, "data", None), "path", None)
+    prompts, judge = getattr(domain, "prompts_path", None), getattr(domain, "judge", None)
+    if rows:
+        return f"rows of `{rows}`"
+    judged = f", judged by `{judge}`" if judge else ""
+    return f"prompts of `{prompts}`{judged}" if prompts else f"{domain.name}: {domain.task}{judged}"
+
+
+def strength(objective: Any, shares: Shares) -> dict[str, str]:
+    """Return α and β as they were in the end, where the objective has them."""
+    if not hasattr(objective, "alpha") or not callable(getattr(objective, "beta", None)):
+        return {}
+    return {"α": f"{objective.alpha:g}", "β": f"{objective.beta(shares):.3g}"}
