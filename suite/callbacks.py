@@ -71,6 +71,7 @@ class Record(AfterStep):
         assert isinstance(pl_module, PreferenceModule)
         if pl_module.step == 0:
             self.evaluate(0)
+        trainer.should_stop = pl_module.ended  # before a kill
 
     @override
     def after_step(self, trainer: L.Trainer, step: int, outputs: dict[str, Tensor]) -> None:
@@ -81,10 +82,17 @@ class Record(AfterStep):
             row |= {f"train/{name}": value for name, value in self.domain.diagnostics().items()}
             self.write_row(step, row)
         if step % self.settings.eval_every == 0 or last:
-            self.evaluate(step)
+            kl, most = self.evaluate(step).get("kl", 0.0), self.settings.max_kl
+            module = trainer.lightning_module
+            if most is not None and kl > most:
+                assert isinstance(module, PreferenceModule)
+                logger.warning(
+                    "step %s: KL %.3g is above trainer.max_kl=%g: the end", step, kl, most
+                )
+                module.ended = trainer.should_stop = True
 
-    def evaluate(self, step: int) -> None:
-        """Evaluate the domain's policy and log the outcome."""
+    def evaluate(self, step: int) -> dict[str, float]:
+        """Evaluate the domain's policy, log the outcome and return it."""
         was_training = self.domain.policy.training
         self.domain.policy.eval()
         found = self.domain.evaluate()
@@ -92,6 +100,7 @@ class Record(AfterStep):
         self.write_row(step, {f"eval/{name}": value for name, value in found.items()})
         if shown := self.domain.examples():
             self.write_examples(step, shown)
+        return found
 
 
 class Checkpoint(AfterStep):
@@ -122,7 +131,7 @@ class Checkpoint(AfterStep):
         if stop:
             self.stopped_by = self.stopped_by or NOTICE
             trainer.should_stop = True
-        if due or stop:
+        if due or trainer.should_stop:
             self.run.still_mine()
             trainer.save_checkpoint(self.path)
 

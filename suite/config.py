@@ -68,6 +68,9 @@ class TrainerConfig:
     threads: int = key(
         1, "CPU threads of the run; results are bit-identical for one value", at_least=1
     )
+    max_kl: float | None = key(
+        None, "end at the first evaluation whose KL to the reference is above this", above=0
+    )
     accelerator: Literal["auto", "cpu", "gpu"] = key("auto", "a GPU where there is one, or given")
     devices: int = key(
         1, "GPUs per node that share every batch, or processes on the CPU", at_least=1

@@ -11,6 +11,17 @@ from torch import Tensor
 from suite.divergences import GaussianKL
 
 
+class TokenFeedback(NamedTuple):
+    """The parts of log-probabilities of sequences, token by token; T in all."""
+
+    logp: Tensor
+    """[T] log π of each token given those before it, with gradient, in nats."""
+    reference_logp: Tensor
+    """[T] the same under π_ref, without."""
+    owner: Tensor
+    """[T] which of the B·K sequences it belongs to."""
+
+
 class Feedback(NamedTuple):
     """A batch of labelled samples with the policy's log-probabilities, ready for an objective."""
 
@@ -28,6 +39,8 @@ class Feedback(NamedTuple):
     """[B, K] the judge's score, for objectives that use magnitudes or ranks."""
     kl_parts: GaussianKL | None = None
     """[B, D] each: `kl` per dimension in its mean and covariance part, of Gaussian policies."""
+    tokens: TokenFeedback | None = None
+    """What `logp` consists of, of language models."""
 
 
 class Shares(NamedTuple):

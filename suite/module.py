@@ -50,6 +50,7 @@ class PreferenceModule(L.LightningModule):
         self.policy = domain.policy
         self.reference = domain.reference
         self.step = 0  # optimiser steps so far
+        self.ended = False  # before its last step, for good
         self.spread = False
         self.terms = torch.compile(self.plain_terms) if trainer.compile else self.plain_terms
 
@@ -140,14 +141,14 @@ class PreferenceModule(L.LightningModule):
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what the networks and the optimiser do not hold."""
-        checkpoint["step"] = self.step
+        checkpoint["step"], checkpoint["ended"] = self.step, self.ended
         checkpoint["domain"] = self.domain.state_dict()
         checkpoint["random"] = random_state()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Continue where the checkpoint was."""
-        self.step = checkpoint["step"]
+        self.step, self.ended = checkpoint["step"], checkpoint.get("ended", False)
         self.domain.load_state_dict(checkpoint["domain"])
         restore_random_state(checkpoint["random"])
 

@@ -10,7 +10,9 @@ from contextlib import contextmanager
 
 import torch
 
-SECONDS: defaultdict[str, float] = defaultdict(float)  # by phase, each without the phases inside of it
+SECONDS: defaultdict[str, float] = defaultdict(
+    float
+)  # by phase, each without the phases inside of it
 COUNTS: Counter[str] = Counter()  # of what is worth a rate, such as tokens
 
 

@@ -143,7 +143,7 @@ def fit(
     except BaseException:
         tracker.finish(failed=True)
         raise
-    if saving.stopped_by is not None and module.step < config.trainer.steps:
+    if saving.stopped_by is not None and module.step < config.trainer.steps and not module.ended:
         tracker.interrupt()
         name = signal.Signals(saving.stopped_by).name
         return {"status": "interrupted", "signal": name, "step": module.step}

@@ -90,7 +90,8 @@ def test_statistics_equal_one_sequence_at_a_time_without_padding(
     ]
     tokens = collate(groups, TOKENIZER.pad_token_id, share)
     assert tokens.shared == share
-    found = compare(Pair(policy, model, TOKENIZER), tokens, 6, temperature=1.5, entropy=True)
+    pair = Pair(policy, model, TOKENIZER)
+    found, _ = compare(pair, tokens, 6, temperature=1.5, entropy=True)
     for i in range(6):
         prompt, completion = drawn.prompts[i // 3], drawn.completions[i]
         ids, first = torch.tensor([prompt + completion]), len(prompt)

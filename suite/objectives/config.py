@@ -37,8 +37,21 @@ class PMPOConfig:
         at_least=1,
     )
 
+    guard: float | None = key(
+        None,
+        "ε: a rejected token weighs at most (1−ε)·β·π_ref(token), which keeps language models whole"
+        " over many epochs of a fixed file",
+        at_least=0,
+        below=1,
+    )
+
     def check(self, feedback: str, gaussian: bool) -> None:
         """Raise ConfigError where these settings do not fit `feedback` or the kind of policy."""
+        if self.guard is not None and (gaussian or self.normalization != "shares"):
+            raise ConfigError(
+                f"objective.guard={self.guard:g} needs a language model and"
+                " objective.normalization=shares"
+            )
         if self.covariance_weight != 1 and not gaussian:
             raise ConfigError(
                 f"objective.covariance_weight={self.covariance_weight:g} needs a Gaussian policy,"

@@ -42,6 +42,7 @@ def pmpo(
     shares: Shares | None = None,
     divergence: str = "forward",
     covariance_weight: float = 1.0,
+    guard: float | None = None,
 ) -> PMPOTerms:
     """Return the terms of −J, J = α·E_a[log π] − (1−α)·E_r[log π] − β·KL(π_ref ‖ π) (eq. 10).
 
@@ -56,13 +57,20 @@ def pmpo(
     that a Gaussian's deviation costs. With 1, the paper's KL, the deviation shrinks at every
     refresh of the reference until nothing is explored any more (theory §5, §11).
 
-    Raises ValueError for shapes that differ, α outside [0, 1], β < 0, a refused divergence, or a
-    covariance weight where the feedback does not hold the parts of its divergence.
+    With a `guard` ε a rejected token weighs at most (1 − ε)·β·π_ref(token): then each token has an
+    optimum, also on a fixed file, whose single completions are rarer than their share (theory §12).
+
+    Raises ValueError for shapes that differ, α outside [0, 1], β < 0, a refused divergence, a
+    covariance weight where the feedback does not hold the parts of its divergence, or a guard
+    where it does not hold tokens.
     """
     check(feedback, alpha, beta, divergence)
     kl = feedback.kl if covariance_weight == 1 else weighted_kl(feedback, covariance_weight)
     accepted = expectation(feedback.logp, feedback.accept, shares and shares.accept)
-    rejected = expectation(feedback.logp, feedback.reject, shares and shares.reject)
+    logp = feedback.logp
+    if guard is not None and alpha < 1:
+        logp = guarded(feedback, (1 - guard) * beta, (1 - alpha), shares)
+    rejected = expectation(logp, feedback.reject, shares and shares.reject)
     return PMPOTerms(
         accepted=-alpha * accepted,
         rejected=(1 - alpha) * rejected,
@@ -79,6 +87,17 @@ def expectation(logp: Tensor, weight: Tensor, share: float | None) -> Tensor:
         # A context without this label contributes 0, and its gradient stays finite.
         return ((weight * logp).sum(1) / total.where(total > 0, 1)).mean()
     return (weight * logp).mean() / share if share > 0 else (weight * logp).sum() * 0
+
+
+def guarded(feedback: Feedback, allowed: float, strength: float, shares: Shares | None) -> Tensor:
+    """Return log π with each token counted as far as a rejected one may be, [B, K]."""
+    if feedback.tokens is None or shares is None:
+        raise ValueError("guard needs feedback.tokens, of a language model, and shares")
+    logp, reference_logp, owner = feedback.tokens
+    asked = strength / max(shares.reject, SMALLEST_SHARE) * feedback.reject.flatten()[owner]
+    factor = allowed * reference_logp.exp() / asked.clamp(min=torch.finfo(asked.dtype).tiny)
+    summed = logp.new_zeros(feedback.logp.numel()).index_add(0, owner, factor.clamp(max=1) * logp)
+    return summed.view(feedback.logp.shape)
 
 
 def weighted_kl(feedback: Feedback, covariance_weight: float) -> Tensor:
@@ -145,13 +164,14 @@ class BoundPMPO:
             shares=shares if self.settings.normalization == "shares" else None,
             divergence=self.settings.divergence,
             covariance_weight=self.settings.covariance_weight,
+            guard=self.settings.guard,
         )
 
     def warning(self, shares: Shares) -> str | None:
         """Say so where β is below (1−α)/Z0, the bound for deterministic labels (theory §2)."""
         shares = floored(shares)
         beta, bound = self.beta(shares), smallest_beta(self.alpha, shares.reject)
-        if self.feedback == "positive" or beta >= bound:
+        if self.feedback == "positive" or beta >= bound or self.settings.guard is not None:
             return None
         what = (
             "only a Gaussian's loss may still be bounded (docs/theory.md, sections 5 and 11)"

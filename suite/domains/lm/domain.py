@@ -23,7 +23,14 @@ from suite.domains.lm.rollout import complete, decoded, scores_of, task_judge
 from suite.domains.lm.sampling import Drawn
 from suite.domains.lm.tasks import build_task, your_prompts
 from suite.domains.lm.tokens import Sequence, Tokens, collate
-from suite.feedback import Feedback, Labels, Shares, label_by_rank, label_by_threshold
+from suite.feedback import (
+    Feedback,
+    Labels,
+    Shares,
+    TokenFeedback,
+    label_by_rank,
+    label_by_threshold,
+)
 from suite.stopwatch import spent
 
 SHARE_WINDOW = 16_384  # samples over which the shares of the labels are averaged
@@ -162,7 +169,7 @@ class LanguageModel:
     def feedback(self, batch: LMBatch) -> Feedback:
         """Accept the completions that the judge prefers, reject others."""
         labels = labels_of(batch.score, self.settings.labels).visible(self.feedback_mode)
-        found = self.compare(batch)
+        found, tokens = self.compare(batch)
         shape = batch.score.shape
         return Feedback(
             logp=found.logp.view(shape),
@@ -170,12 +177,15 @@ class LanguageModel:
             accept=labels.accept,
             reject=labels.reject,
             reference_logp=found.reference_logp.view(shape),
+            tokens=tokens,
             score=batch.score,
         )
 
-    def compare(self, batch: LMBatch, divergence: str | None = None) -> Statistics:
+    def compare(
+        self, batch: LMBatch, divergence: str | None = None
+    ) -> tuple[Statistics, TokenFeedback]:
         """Compare the policy with the reference on a batch, [B·K] each."""
-        found: Statistics = self.networks(
+        found: tuple[Statistics, TokenFeedback] = self.networks(
             *(compare, self.pair, batch.tokens, batch.score.numel()),
             divergence=divergence or self.divergence,
             temperature=self.settings.temperature,
@@ -216,7 +226,7 @@ class LanguageModel:
     def measure(self) -> Statistics:
         """Compare on the first reference's completions of held-out prompts."""
         held_out = move_data_to_device(self.held_out, inner(self.policy).device)
-        return self.compare(held_out, "forward")
+        return self.compare(held_out, "forward")[0]
 
     def held_out_scores(self, samples: int, prefix: str = "", **how: bool) -> dict[str, float]:
         """Return the policy's mean score on held-out prompts; the judge's too if it is another."""

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from suite.domains.lm.head import Head, Statistics, token_statistics
 from suite.domains.lm.models import Pair, as_reference, inner
 from suite.domains.lm.tokens import Sequence, Tokens, attention, collate
+from suite.feedback import TokenFeedback
 from suite.stopwatch import COUNTS, spent
 
 
@@ -22,8 +23,8 @@ def compare(
     divergence: str = "forward",
     temperature: float = 1.0,
     entropy: bool = False,
-) -> Statistics:
-    """Return sums over the completion tokens of each of `count` sequences, [N] in nats.
+) -> tuple[Statistics, TokenFeedback]:
+    """Return the tokens, and before them their sums over each of `count` sequences, [N] in nats.
 
     The KL is exact over the vocabulary at every prefix; where the prefixes are completions that
     π_ref drew, the sum is an unbiased estimate of the sequences' KL (arXiv 2410.04166).
@@ -41,7 +42,8 @@ def compare(
             entropy=entropy,
         )
     empty = found.logp.new_zeros(count)
-    return Statistics(*(empty.index_add(0, tokens.owner, part) for part in found))
+    sums = Statistics(*(empty.index_add(0, tokens.owner, part) for part in found))
+    return sums, TokenFeedback(found.logp, found.reference_logp, tokens.owner)
 
 
 def completion_states(model: PreTrainedModel, tokens: Tokens) -> Tensor:

@@ -5,7 +5,7 @@ arithmetic prompts, with what the exact judge says of each.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,11 +35,15 @@ class Made(NamedTuple):
 
     model: Path
     rows: Path
+    held_out: Path | None
     task: Task
 
     def data(self, settings: DataConfig) -> DataConfig:
         """Return settings that read these rows."""
-        return replace(settings, path=str(self.rows), scores="threshold", threshold=0.5)
+        held_out = None if self.held_out is None else str(self.held_out)
+        return replace(
+            settings, path=str(self.rows), eval_path=held_out, scores="threshold", threshold=0.5
+        )
 
     def accuracy(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
         """Return the sampled accuracy on held-out prompts, as the exact judge sees it."""
@@ -54,20 +58,44 @@ def made_here(plan: BuiltinConfig, cache: Path) -> Made:
     task = build_task(settings)
     assert task is not None  # arithmetic is built in
     folder = reference_folder(settings, task, cache / "references")
-    path = folder.with_name(f"{folder.name}-{plan.prompts}x{plan.samples}.jsonl")
+    name = f"{folder.name}-{plan.prompts}x{plan.samples}"
+    path = folder.with_name(f"{name}{'-rejected' if plan.only_rejected else ''}.jsonl")
+    held_out = path.with_suffix(".eval.jsonl") if plan.only_rejected else None
     if ranks.rank() == 0 and not path.exists():  # two that make it at once make the same
-        rows = judged(folder, task, plan)
-        write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
+        if held_out is not None:
+            write_rows(held_out, anchored(judged(folder, task, plan, held_out=True)))
+        rows = judged(folder, task, plan, held_out=False)
+        write_rows(path, wrong(rows) if plan.only_rejected else rows)
     ranks.tell("they are there")
-    return Made(folder, path, task)
+    return Made(folder, path, held_out, task)
 
 
-def judged(folder: Path, task: Task, plan: BuiltinConfig) -> Iterator[dict[str, Any]]:
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows as JSON lines."""
+    write_text(path, "".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def wrong(groups: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield a rejected row for each wrong completion."""
+    return (row for row in anchored(groups) if row["label"] < 0)
+
+
+def anchored(groups: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each completion: rejected if it is wrong, else an anchor."""
+    for group in groups:
+        for completion, score in zip(group["completions"], group["scores"], strict=True):
+            label = 0 if score else -1
+            yield {"prompt": group["prompt"], "completion": completion, "label": label}
+
+
+def judged(
+    folder: Path, task: Task, plan: BuiltinConfig, *, held_out: bool
+) -> Iterator[dict[str, Any]]:
     """Yield rows: the model's own completions of a prompt, each with score 1 if it is right."""
     model = AutoModelForCausalLM.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     generator = torch.Generator().manual_seed(SEED)
-    prompts = task.prompts(plan.prompts, generator, held_out=False)
+    prompts = task.prompts(plan.prompts, generator, held_out=held_out)
     drawn = complete(model, tokenizer, prompts, plan.samples, task.max_new_tokens, generator)
     texts = decoded(tokenizer, drawn)
     scores = scores_of(task_judge(task), "exact", prompts, texts, plan.samples).tolist()

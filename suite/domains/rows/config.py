@@ -56,6 +56,11 @@ class BuiltinConfig:
     digits: int = key(2, "largest number of digits of an operand", at_least=1, at_most=9)
     prompts: int = key(1024, "prompts", at_least=1)
     samples: int = key(4, "completions per prompt", at_least=1)
+    only_rejected: bool = key(
+        False,
+        "rows of the wrong completions alone; those of held-out prompts are evaluated, the right"
+        " ones as anchors",
+    )
     model: ModelConfig = section(ModelConfig, "the model's architecture")
     pretrain: PretrainConfig = section(PretrainConfig, "how the model is made")
 

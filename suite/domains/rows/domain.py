@@ -22,7 +22,7 @@ from suite.domains.rows.builtin import made_here
 from suite.domains.rows.config import RowsConfig
 from suite.domains.rows.schema import Group, load_rows
 from suite.domains.rows.tokens import Encoded, RowsBatch
-from suite.feedback import Feedback, Labels, Shares
+from suite.feedback import Feedback, Labels, Shares, TokenFeedback
 from suite.keys import ConfigError
 from suite.objectives.pmpo import smallest_beta
 
@@ -133,7 +133,7 @@ class Rows:
     def feedback(self, batch: RowsBatch) -> Feedback:
         """Return the labels that the learner may see, and how policy and reference compare."""
         shape = batch.accept.shape
-        found = self.compare(batch)
+        found, tokens = self.compare(batch)
         labels = Labels(batch.accept, batch.reject).visible(self.feedback_mode)
         return Feedback(
             logp=found.logp.view(shape),
@@ -141,12 +141,15 @@ class Rows:
             accept=labels.accept,
             reject=labels.reject,
             reference_logp=found.reference_logp.view(shape),
+            tokens=tokens,
             score=batch.accept - batch.reject,
         )
 
-    def compare(self, batch: RowsBatch, divergence: str | None = None) -> Statistics:
+    def compare(
+        self, batch: RowsBatch, divergence: str | None = None
+    ) -> tuple[Statistics, TokenFeedback]:
         """Run both models on a batch; return sums over each sequence's completion, [B·K]."""
-        found: Statistics = self.networks(
+        found: tuple[Statistics, TokenFeedback] = self.networks(
             *(compare, self.pair, batch.tokens, batch.accept.numel()),
             divergence=divergence or self.divergence,
             entropy=divergence is not None,
@@ -165,8 +168,9 @@ class Rows:
     def evaluate(self) -> dict[str, float]:
         """Measure on held-out rows what became likelier; all `change_…` falling is displacement.
 
-        The score is the mean over labelled completions of the change of log π per token, counted
-        negatively for rejected ones: 0 at the start.
+        The signed change is the mean over labelled completions of the change of log π per token,
+        counted negatively for rejected ones: 0 at the start. It is the score, except for the
+        model and rows that are made here: there the accuracy of new samples is.
         """
         size = self.settings.batch_size
         ordered = sorted(self.held_out, key=lambda group: -len(group.sequences[0].ids))
@@ -177,6 +181,7 @@ class Rows:
         change = (statistics.logp - statistics.reference_logp) / length
         found = {
             "score": average(sign * change, sign != 0),
+            "signed_change": average(sign * change, sign != 0),
             "kl": statistics.kl.mean().item(),
             "entropy": (statistics.entropy.sum() / length.sum()).item(),
         }
@@ -186,9 +191,7 @@ class Rows:
                 per_token = statistics.logp[where].sum() / length[where].sum()
                 found[f"perplexity_{name}"] = (-per_token).exp().item()
         if self.made is not None:
-            found["accuracy"] = self.networks(
-                self.made.accuracy, inner(self.policy), self.tokenizer
-            )
+            found["score"] = self.networks(self.made.accuracy, inner(self.policy), self.tokenizer)
         return found
 
     def measure(self, groups: list[Encoded]) -> tuple[Statistics, Tensor, Tensor]:
@@ -197,7 +200,7 @@ class Rows:
         batch = move_data_to_device(batch, next(self.policy.parameters()).device)
         length = torch.bincount(batch.tokens.owner, minlength=batch.accept.numel())
         sign = (batch.accept.sign() - batch.reject.sign()).flatten()
-        return self.compare(batch, "forward"), length, sign
+        return self.compare(batch, "forward")[0], length, sign
 
     def examples(self) -> list[dict[str, Any]]:
         """Return nothing: the numbers say it all."""
