@@ -50,11 +50,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def config_of(folder: Path, tmp_path: Path, *overrides: str) -> Config:
-    rows = write_rows(
-        tmp_path / "prompts.jsonl", ({"prompt": f"is {c} ok?"} for c in "abcdefgh" * 9)
-    )
-    # Different ones, or one side of the split would be empty.
-    write_rows(rows, ({"prompt": f"is {a}{b} ok?"} for a in "abcdefgh" for b in "abcdefgh"))
+    every = ({"prompt": f"is {a}{b} ok?"} for a in "abcdefgh" for b in "abcdefgh")
+    rows = write_rows(tmp_path / "prompts.jsonl", every)
     return load(
         ROOT / BASE["lm"],
         [
@@ -206,8 +203,9 @@ def test_letters_count_once_and_others_cost() -> None:
 
 
 def test_a_learned_reward_model_is_made_once_and_knows_the_task(tiny: Tiny, tmp_path: Path) -> None:
-    small = ["domain.model.hidden_size=32", "domain.pretrain.target_accuracy=0.3"]
-    small += ["domain.reward.completions=512", "domain.reward.steps=150", "domain.judge=learned"]
+    small = ["domain.model.hidden_size=64", "domain.model.layers=2"]
+    small += ["domain.reward.completions=1024", "domain.reward.steps=250", "domain.judge=learned"]
+    small += ["domain.pretrain.target_accuracy=0.3", "domain.pretrain.batch_size=128"]
     config = tiny("lm", "domain.task=letters", "domain.labels.by=ranks", *small, results=tmp_path)
     train(config)
     run = RunFolder.of(config)

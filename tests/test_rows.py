@@ -138,7 +138,7 @@ def test_a_run_ends_in_a_folder_that_transformers_loads(
     rank: int, models: Path, tmp_path: Path
 ) -> None:
     path = write_rows(tmp_path / "thumbs.jsonl", labelled(chat=False))
-    where = [f"results_dir={tmp_path}", f"domain.lora.rank={rank}"]
+    where = [f"results_dir={tmp_path}", f"domain.lora.rank={rank}", "optimizer.lr=1e-3"]
     config = config_of(path, models / "qwen2", *where)
     assert config.domain.task == "thumbs"
     train(config)

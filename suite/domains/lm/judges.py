@@ -11,7 +11,12 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from suite import ranks
 from suite.domains.lm.chat import prompt_ids, template
@@ -129,7 +134,10 @@ def learn_reward(settings: LMConfig, task: Task, pair: Pair, start: Path, folder
     scores = scores + plan.noise * torch.randn(len(scores), generator=generator)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        reward = AutoModelForSequenceClassification.from_pretrained(start, num_labels=1)
+        body = AutoModelForCausalLM.from_pretrained(start)
+        config = AutoConfig.from_pretrained(start, num_labels=1)
+        reward = AutoModelForSequenceClassification.from_config(config)
+        reward.base_model.load_state_dict(body.base_model.state_dict())
     reward.save_pretrained(folder)
     pair.tokenizer.save_pretrained(folder)
     judge = RewardModel(folder, pair)
