@@ -14,11 +14,11 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 
 from suite import ranks
 from suite.callbacks import Checkpoint, Record, ShowProgress
-from suite.card import write_card
 from suite.checkpoints import AtomicCheckpointIO, newest
 from suite.claims import Claimed, Lost
 from suite.config import Config, TrainerConfig
 from suite.domains import build_domain
+from suite.export import export
 from suite.logs import also_in
 from suite.module import Batches, PreferenceModule
 from suite.objectives import build_objective
@@ -147,11 +147,7 @@ def fit(
         tracker.interrupt()
         name = signal.Signals(saving.stopped_by).name
         return {"status": "interrupted", "signal": name, "step": module.step}
-    (run.path / "policy").mkdir(exist_ok=True)
-    if first or config.trainer.strategy == "fsdp":
-        domain.save(run.path / "policy")
-    if first:
-        write_card(run.path / "policy", config, objective, domain.shares, run.metrics())
+    export(run, config, domain, objective)
     tracker.finish(failed=False)
     if not first:
         return {"status": "finished"}

@@ -183,3 +183,15 @@ def test_a_runs_video_is_embedded_in_the_page(made: Made) -> None:
     assert page.count("<video") == 1
     assert f"data:video/mp4;base64,{base64.b64encode(b'not really a film').decode()}" in page
     assert not re.search(r'(src|href)="(?!data:|scores\.csv)', page), "the page is self-contained"
+
+
+def test_examples_of_one_run_of_each_variant_are_shown(made: Made) -> None:
+    sweep = made(MODES, lambda c: float(c.seed))
+    for config in sweep.points.values():
+        said = f"<b>{config.feedback} {config.seed}</b>"
+        RunFolder.of(config).show(10, [{"prompt": "1+1=", "completion": said, "score": 0.5}])
+    page = write_report(sweep, "suite sweep mine").read_text()
+    assert page.count("<td>1+1=</td>") == 2
+    for mode in ("positive", "mixed"):
+        assert page.count(f"&lt;b&gt;{mode} 0&lt;/b&gt;") == 1, "escaped, and of the first seed"
+    assert "What the policies said" in page

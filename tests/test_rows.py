@@ -18,6 +18,7 @@ from suite.config import Config, load
 from suite.domains.lm.models import as_reference
 from suite.domains.lm.tokenizer import character_tokenizer
 from suite.domains.rows.domain import Rows
+from suite.export import ExportError
 from suite.keys import ConfigError
 from suite.objectives import build_objective
 from suite.results import RunFolder
@@ -133,26 +134,102 @@ def plain_logp(domain: Rows, tokens: Any) -> torch.Tensor:
     return torch.stack(found).view(-1, len(domain.rows[0].labels))
 
 
-@pytest.mark.parametrize("rank", [0, 2], ids=["full", "lora"])
+@pytest.mark.parametrize("kind", ["full", "lora", "lora, also on the head, merged"])
 def test_a_run_ends_in_a_folder_that_transformers_loads(
-    rank: int, models: Path, tmp_path: Path
+    kind: str, models: Path, tmp_path: Path
 ) -> None:
+    rank = 0 if kind == "full" else 2
     path = write_rows(tmp_path / "thumbs.jsonl", labelled(chat=False))
     where = [f"results_dir={tmp_path}", f"domain.lora.rank={rank}", "optimizer.lr=1e-3"]
+    if merged := "merged" in kind:
+        where += ["domain.lora.head=true", "domain.lora.merge=true"]
     config = config_of(path, models / "qwen2", *where)
     assert config.domain.task == "thumbs"
     train(config)
     folder = RunFolder.of(config).path / "policy"
-    if rank:
+    if rank and not merged:
         import peft
 
         found: Any = peft.AutoPeftModelForCausalLM.from_pretrained(folder)
         assert any("lora" in name for name, _ in found.named_parameters())
     else:
-        AutoModelForCausalLM.from_pretrained(folder)
+        found = AutoModelForCausalLM.from_pretrained(folder)
+    card = (folder / "README.md").read_text()
+    assert f"base_model: {models / 'qwen2'}" in card
+    assert f"| data | rows of `{path}` |" in card
+    assert "| objective | pmpo, α = 0.5, β = " in card
+    assert card.count("| signed_change |") == 1
     scores = [row["eval/score"] for row in RunFolder.of(config).metrics() if "eval/score" in row]
     assert scores[0] == pytest.approx(0, abs=1e-5)
     assert scores[-1] > 0.01, "accepted rows are likelier, rejected ones less so"
+    state = torch.load(RunFolder.of(config).checkpoints / "last.ckpt", weights_only=True)
+    domain = domain_of(config, tmp_path)
+    domain.policy.load_state_dict(
+        {k[7:]: v for k, v in state["state_dict"].items() if k.startswith("policy.")}
+    )
+    ids = torch.tensor([[3, 4, 5, 6]])
+    torch.testing.assert_close(
+        found(input_ids=ids).logits, domain.policy(input_ids=ids).logits, rtol=1e-3, atol=1e-4
+    )
+
+
+def test_a_policy_that_cannot_be_written_is_told_and_written_by_the_same_command(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(tmp_path / "thumbs.jsonl", labelled(chat=False))
+    config = config_of(path, models / "llama", f"results_dir={tmp_path}")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("safetensors.torch.save_file", full)
+        patch.setattr("transformers.modeling_utils.safe_save_file", full)
+        with pytest.raises(ExportError, match=r"policy cannot be written: .*No space left on dev"):
+            train(config)
+    run = RunFolder.of(config)
+    assert run.state() == "failed"
+    assert not (run.path / "policy").exists(), "not even half of it"
+    steps = len(run.metrics())
+    assert train(config)["status"] == "finished"
+    assert len(run.metrics()) == steps, "nothing was trained again"
+    AutoModelForCausalLM.from_pretrained(run.path / "policy")
+
+
+def test_a_run_ends_where_its_kl_is_too_large_also_after_a_kill(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(tmp_path / "thumbs.jsonl", labelled(chat=False))
+    wild = ["optimizer.lr=0.1", "trainer.max_kl=0.01", f"results_dir={tmp_path}"]
+    config = config_of(path, models / "llama", *wild)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("suite.train.export", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
+    run = RunFolder.of(config)
+    rows = run.metrics()
+    assert rows[-1]["step"] == 4, "of 12: the first evaluation"
+    assert train(config)["step"] == 4
+    assert run.metrics() == rows
+
+
+def test_batches_within_a_budget_of_tokens_train(models: Path, tmp_path: Path) -> None:
+    rows = [*labelled(chat=False)] * 4
+    path = write_rows(tmp_path / "thumbs.jsonl", rows)
+    budget = ["domain.batch_size=16", "domain.tokens=100", f"results_dir={tmp_path}"]
+    config = config_of(path, models / "llama", *budget, "domain.gradient_checkpointing=true")
+    assert train(config)["step"] == 12
+
+
+def test_pairs_are_missing_where_rows_stand_alone(models: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "thumbs.jsonl", labelled(chat=False))
+    config = config_of(path, models / "llama", "objective={name: dpo}", f"results_dir={tmp_path}")
+    with pytest.raises(ConfigError, match=r"name=dpo compares completions of one context"):
+        train(config)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from suite.feedback import Feedback, Shares
+from suite.keys import ConfigError
 from suite.objectives.config import DPOConfig
 
 
@@ -75,7 +76,12 @@ class BoundDPO:
     settings: DPOConfig
 
     def __call__(self, feedback: Feedback, shares: Shares) -> DPOTerms:
-        """Return the loss terms of one batch."""
+        """Return the loss terms of one batch; raises ConfigError for rows without any pairs."""
+        if feedback.logp.shape[1] < 2:
+            raise ConfigError(
+                "objective.name=dpo compares completions of one context, and each has only one"
+                " here; objective.name=pmpo learns from such rows"
+            )
         return dpo(feedback, beta=self.settings.beta, pairs=self.settings.pairs)
 
     def warning(self, shares: Shares) -> str | None:

@@ -70,7 +70,7 @@ def load_pair(name: str, settings: LoadSettings, key: str, device: torch.device)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token_id = tokenizer.eos_token_id or 0
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     if settings.lora.rank:
         return Pair(with_adapters(model, settings.lora), nn.Module(), tokenizer)
     reference = copy.deepcopy(model).requires_grad_(False).eval()

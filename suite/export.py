@@ -1,5 +1,6 @@
-"""The page beside a trained policy: what it learned from, how, and how well."""
+"""The trained policy as a folder, whole or not there, with a page that says what it is."""
 
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,39 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from omegaconf import OmegaConf
 
+from suite import ranks
 from suite.config import Config
+from suite.domains.base import Domain
 from suite.feedback import Shares
 from suite.files import write_text
 from suite.objectives import Objective
+from suite.results import RunFolder
+
+
+class ExportError(Exception):
+    """The policy could not be written; the message says where it still is."""
+
+
+def export(run: RunFolder, config: Config, domain: Domain, objective: Objective) -> None:
+    """Write the policy into the run's folder; every rank calls it. Raises ExportError."""
+    folder, fresh = run.path / "policy", run.path / ".policy.new"
+    try:
+        if ranks.rank() == 0:
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir()
+        if ranks.rank() == 0 or config.trainer.strategy == "fsdp":
+            domain.save(fresh)
+        if ranks.rank() == 0:
+            write_card(fresh, config, objective, domain.shares, run.metrics())
+            shutil.rmtree(folder, ignore_errors=True)
+            fresh.rename(folder)
+    except Exception as error:  # of the disk, in the words of whatever library wrote
+        if ranks.rank() == 0:
+            shutil.rmtree(fresh, ignore_errors=True)
+        raise ExportError(
+            f"{folder} cannot be written: {error}; the trained policy is in {run.checkpoints}, and"
+            " the same command writes it once that is mended"
+        ) from error
 
 
 def write_card(
@@ -22,10 +52,10 @@ def write_card(
     domain: Any = config.domain
     base = getattr(domain, "model", None)
     base = base if isinstance(base, str) else getattr(base, "path", None)
-    adapted = getattr(domain, "lora", None)
+    lora = getattr(domain, "lora", None)
     content = {
         "config": config,
-        "library": "peft" if adapted and adapted.rank and not adapted.merge else "transformers",
+        "library": "peft" if lora and lora.rank and not lora.merge else "transformers",
         "base": base,
         "data": source(domain),
         "strength": strength(objective, shares),
@@ -40,7 +70,6 @@ def write_card(
     templates = Environment(
         loader=PackageLoader("suite"),
         undefined=StrictUndefined,
-        autoescape=False,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
