@@ -50,7 +50,7 @@ def test_every_module_imports_and_says_what_it_is(path: Path) -> None:
 def test_mathematics_imports_only_mathematics(name: str) -> None:
     allowed = {"torch", "numpy", "scipy", "typing", "collections", "dataclasses", "math"}
     allowed |= {"typing_extensions"}
-    own = {"suite.feedback", "suite.divergences", "suite.objectives.config"}
+    own = {"suite.feedback", "suite.divergences", "suite.keys", "suite.objectives.config"}
     outside = {m for m in imports(ROOT / "suite" / name) if m not in own}
     assert {m.partition(".")[0] for m in outside} <= allowed
 
