@@ -109,7 +109,8 @@ def collect(sweep: Sweep) -> list[Record]:
     records = []
     for config in sweep.points.values():
         folder = RunFolder.of(config)
-        told = [f"{axis.rpartition('.')[2]}={value_of(config, axis)}" for axis in axes]
+        values = {axis.rpartition(".")[2]: value_of(config, axis) for axis in axes}
+        told = [f"{name}={value}" for name, value in values.items() if value is not None]
         records.append(Record(config, folder, folder.state(), ", ".join([config.variant, *told])))
     return records
 

@@ -23,7 +23,17 @@ COLOURS = {
     "dpo": "#CC79A7",
     "mpo": "#E69F00",
 }
-OTHERS = ("#56B4E9", "#F0E442", "#000000")
+OTHERS = (
+    "#56B4E9",
+    "#000000",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#D55E00",
+    "#0072B2",
+    "#8C6D1F",
+    "#7F7F7F",
+)
 Summary = Callable[[NDArray[np.float64]], Estimate]
 PANEL = (4.6, 3.4)  # inches
 

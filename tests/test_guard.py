@@ -80,6 +80,15 @@ def test_it_needs_tokens_and_shares() -> None:
         PMPOConfig(guard=0.1, normalization="context").check("negative", gaussian=False)
 
 
+def test_by_itself_it_comes_where_nothing_but_rejections_is_there() -> None:
+    objective = bind(PMPOConfig(guard="auto"), "negative", None)
+    assert objective.guard(ALL_REJECTED) == 0.1
+    assert objective.guard(Shares(0.2, 0.8)) is None
+    assert objective.guard(Shares(0.0, 0.8)) is None, "the rest anchors, and tells Z0"
+    with pytest.raises(ConfigError, match=r"objective.guard must be a number or 'auto', found 'x'"):
+        PMPOConfig(guard="x").check("negative", gaussian=False)
+
+
 def test_with_it_a_small_beta_is_no_reason_to_warn() -> None:
     for guard, told in ((None, True), (0.1, False)):
         objective = bind(PMPOConfig(beta=0.5, guard=guard), "negative", None)

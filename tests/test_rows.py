@@ -23,7 +23,7 @@ from suite.keys import ConfigError
 from suite.objectives import build_objective
 from suite.results import RunFolder
 from suite.train import train
-from tests.conftest import BASE, ROOT, SCHEDULE
+from tests.conftest import BASE, ROOT, SCHEDULE, Tiny
 from tests.rows import GOOD, labelled, paired, scored, write_rows
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz .?:\n"
@@ -302,3 +302,26 @@ def test_truncation_keeps_the_prompt_and_the_first_of_the_completion(
     assert len(sequence.ids) == 10
     words = domain.tokenizer
     assert words.decode(sequence.ids[sequence.prompt :]) == "c" * (10 - sequence.prompt)
+
+
+def test_rejections_alone_bend_a_guarded_model_and_ruin_another_that_was_warned_of(
+    tiny: Tiny, caplog: pytest.LogCaptureFixture
+) -> None:
+    long = ["feedback=negative", "domain.builtin.only_rejected=true", "optimizer.lr=2e-3"]
+    long += ["trainer.steps=120", "trainer.eval_every=30"]
+    weak, ended = ["objective.margin=0.3", "objective.guard=null"], {}
+    for name, extra in {
+        "guarded": [],
+        "too weak": weak,
+        "ended": [*weak, "trainer.max_kl=1"],
+    }.items():
+        caplog.clear()
+        config = tiny("rows", *long, *extra)
+        train(config)
+        ended[name] = RunFolder.of(config).metrics()[-1]
+        warned = "the loss is unbounded and the policy may collapse" in caplog.text
+        assert warned == (name != "guarded")
+    assert ended["guarded"]["eval/change_rejected"] < -0.01
+    assert ended["guarded"]["eval/kl"] < 0.5
+    assert ended["too weak"]["eval/kl"] > 5
+    assert ended["ended"]["step"] < 120

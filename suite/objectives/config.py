@@ -37,19 +37,21 @@ class PMPOConfig:
         at_least=1,
     )
 
-    guard: float | None = key(
+    guard: float | int | str | None = key(
         None,
         "ε: a rejected token weighs at most (1−ε)·β·π_ref(token), which keeps language models whole"
-        " over many epochs of a fixed file",
+        " over many epochs of a fixed file; `auto` is 0.1 where there are rejected samples alone",
         at_least=0,
         below=1,
     )
 
     def check(self, feedback: str, gaussian: bool) -> None:
         """Raise ConfigError where these settings do not fit `feedback` or the kind of policy."""
+        if isinstance(self.guard, str) and self.guard != "auto":
+            raise ConfigError(f"objective.guard must be a number or 'auto', found {self.guard!r}")
         if self.guard is not None and (gaussian or self.normalization != "shares"):
             raise ConfigError(
-                f"objective.guard={self.guard:g} needs a language model and"
+                f"objective.guard={self.guard} needs a language model and"
                 " objective.normalization=shares"
             )
         if self.covariance_weight != 1 and not gaussian:

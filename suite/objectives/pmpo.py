@@ -13,6 +13,7 @@ from torch import Tensor
 from suite.feedback import Feedback, Shares
 from suite.objectives.config import PMPOConfig
 
+USUAL_GUARD, ALL_BUT = 0.1, 0.999  # ε, and the share of rejections from which on it is used
 SMALLEST_SHARE = 1e-3  # keeps β finite once the reference is hardly ever rejected
 
 
@@ -154,6 +155,12 @@ class BoundPMPO:
             return self.settings.margin * smallest_beta(self.alpha, shares.reject)
         return self.settings.beta
 
+    def guard(self, shares: Shares) -> float | None:
+        """Return ε as given; where it is to be found, only for rejections alone (theory §12)."""
+        if isinstance(self.settings.guard, str):
+            return USUAL_GUARD if shares.reject > ALL_BUT else None
+        return self.settings.guard
+
     def __call__(self, feedback: Feedback, shares: Shares) -> PMPOTerms:
         """Return the loss terms of one batch."""
         shares = floored(shares)
@@ -164,14 +171,14 @@ class BoundPMPO:
             shares=shares if self.settings.normalization == "shares" else None,
             divergence=self.settings.divergence,
             covariance_weight=self.settings.covariance_weight,
-            guard=self.settings.guard,
+            guard=self.guard(shares),
         )
 
     def warning(self, shares: Shares) -> str | None:
         """Say so where β is below (1−α)/Z0, the bound for deterministic labels (theory §2)."""
         shares = floored(shares)
         beta, bound = self.beta(shares), smallest_beta(self.alpha, shares.reject)
-        if self.feedback == "positive" or beta >= bound or self.settings.guard is not None:
+        if self.feedback == "positive" or beta >= bound or self.guard(shares) is not None:
             return None
         what = (
             "only a Gaussian's loss may still be bounded (docs/theory.md, sections 5 and 11)"

@@ -113,8 +113,8 @@ class Rows:
         )
         if rejected and self.feedback_mode != "positive":
             logger.info(
-                "rejected completions alone need β of at least 1/Z0 = %.3g; over many epochs of a"
-                " fixed file that may not suffice: watch eval/kl",
+                "rejected completions need β of at least 1/Z0 = %.3g in expectation; over many"
+                " epochs of a fixed file see to objective.guard, or end at trainer.max_kl",
                 smallest_beta(0.0, rejected),
             )
 
