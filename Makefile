@@ -10,7 +10,7 @@ ARGS ?=
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep train status report test test-slurm soak unit check format bench clean
+.PHONY: help setup sweep train status report test test-slurm soak unit check format bench bench-lm clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -68,6 +68,10 @@ format: $(READY) ## rewrite the sources in the project's format
 
 bench: $(READY) ## measure speed against bare torch and plain generate; writes results/published/benchmarks.md
 	@$(VENV)/bin/python -m benchmarks
+
+bench-lm: $(READY) ## measure a step on rows against bare torch and TRL; writes results/published/lm_step.md
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(VENV)/bin/python -m benchmarks.lm_step
 
 clean: ## remove .venv and caches; results stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -15,14 +15,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, NamedTuple
 
 from benchmarks.timing import summarize
 from suite.files import write_text
 
 PAGE = Path("results/published/lm_step.md")
-THREADS, WARMUP, ROUNDS = 2, 4, 5
+THREADS, WARMUP, ROUNDS = 2, 3, 5
 TITLES = {
     "suite": "the suite",
     "plain": "bare torch, plain logits",
@@ -51,7 +51,7 @@ class Measured(NamedTuple):
 
 
 SMALL = Shape()
-LARGE_VOCABULARY = Shape(vocabulary=151_936, prompt=512, completion=512, batch=4, rows=32)
+LARGE_VOCABULARY = Shape(vocabulary=151_936, prompt=512, completion=512, batch=2, rows=14)
 
 
 def prepare(folder: Path, shape: Shape) -> None:
@@ -110,7 +110,7 @@ def suite(folder: Path, shape: Shape, mark: Callable[[], None]) -> None:
         *("domain.data.held_out=0", f"domain.batch_size={shape.batch}", "domain.eval_rows=1"),
         *("domain.max_length=2048", f"trainer.threads={THREADS}", "trainer.eval_every=100000"),
         *(f"trainer.steps={shape.rows // shape.batch}", "trainer.checkpoint_every=100000"),
-        f"results_dir={folder}/{os.getpid()}",
+        f"results_dir={mkdtemp(dir=folder)}",
     ]
     train(load(Path("configs/lm/rows.yaml"), changes), callbacks=[Mark()])
 
@@ -269,7 +269,7 @@ def page(found: dict[str, list[Measured]], large: dict[str, list[Measured]]) -> 
     lines = [
         "# A step on rows of feedback",
         "",
-        f"`python -m benchmarks.lm_step` at commit {git_commit()}, {os.cpu_count()} shared cores"
+        f"`make bench-lm` at commit {git_commit()}, {os.cpu_count()} shared cores"
         f" ({platform.machine()}), torch {torch.__version__}, TRL {installed('trl')}, float32,"
         f" {THREADS} threads. Medians of {len(found['suite'])} rounds, in which all take turns,"
         " each in its own process; ratios within a round, with quartiles.",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import control
+from benchmarks import control, lm_step
 from benchmarks.overhead import TakeTurns, against
 from benchmarks.timing import summarize
 
@@ -28,6 +28,19 @@ def test_a_comparison_is_of_medians_and_of_ratios_within_pairs() -> None:
     found = summarize([(1.0, 1.0), (2.0, 1.0), (9.0, 3.0)])
     assert (found.ours, found.theirs) == (2.0, 1.0)
     assert (found.lower, found.ratio, found.upper) == (1.0, 2.0, 3.0)
+
+
+def test_a_step_on_rows_is_measured_and_the_page_written(tmp_path: Path) -> None:
+    shape = lm_step.Shape(vocabulary=50, prompt=4, completion=4, batch=2, rows=16)
+    lm_step.prepare(tmp_path, shape)
+    found = {
+        name: 2 * [lm_step.alone(name, tmp_path, shape)]
+        for name in ("suite", "plain", "fused", "body")
+    }
+    for measured in found.values():
+        assert all(m.rate > 0 and m.peak > 0.1 for m in measured)
+    page = lm_step.page(found, {name: found[name] for name in ("plain", "fused", "body")})
+    assert page.count("| bare torch, plain logits |") == 2
 
 
 @pytest.mark.slow

@@ -163,6 +163,9 @@ def test_a_run_ends_in_a_folder_that_transformers_loads(
     assert scores[0] == pytest.approx(0, abs=1e-5)
     assert scores[-1] > 0.01, "accepted rows are likelier, rejected ones less so"
     state = torch.load(RunFolder.of(config).checkpoints / "last.ckpt", weights_only=True)
+    if merged:
+        (up,) = (v for k, v in state["state_dict"].items() if "lm_head.lora_B" in k)
+        assert up.abs().max() > 1e-4, "the head's adapter learned"
     domain = domain_of(config, tmp_path)
     domain.policy.load_state_dict(
         {k[7:]: v for k, v in state["state_dict"].items() if k.startswith("policy.")}
@@ -273,6 +276,16 @@ def test_models_that_cannot_be_loaded_are_told(
             (silent / file.name).write_bytes(file.read_bytes())
     with pytest.raises(ConfigError, match=r"line 1: holds messages, but .* has no chat template"):
         domain_of(config_of(path, silent), tmp_path)
+    endless = tmp_path / "endless"
+    endless.mkdir()
+    for file in (models / "llama").iterdir():
+        (endless / file.name).write_bytes(file.read_bytes())
+    plain = tokenizer()
+    plain.eos_token = None
+    plain.save_pretrained(endless)
+    text = write_rows(tmp_path / "text.jsonl", labelled(chat=False))
+    with pytest.raises(ConfigError, match=r"domain.model: its tokenizer has no end token"):
+        domain_of(config_of(text, endless), tmp_path)
 
 
 @pytest.mark.parametrize(

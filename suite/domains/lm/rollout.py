@@ -36,6 +36,8 @@ def complete(
         ids = tokenizer(list(prompts))["input_ids"]
     else:
         ids = [prompt_ids(prompt, tokenizer, "a prompt") for prompt in prompts]
+    if not all(ids):
+        raise ConfigError("a prompt must have tokens; found an empty one")
     return sample(
         *(model, ids, samples, max_new_tokens, generator),
         ends=end_tokens(model, tokenizer),
