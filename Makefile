@@ -19,6 +19,8 @@ help: ## show this list
 	@echo "make sweep DOMAIN=control       a pole swung up, learned from each kind of feedback"
 	@echo "make sweep DOMAIN=bandit        claims on known optima"
 	@echo "make sweep DOMAIN=rows          feedback that is there already, as rows of a file"
+	@echo "make sweep DOMAIN=negatives     rejections alone: what keeps a language model whole"
+	@echo "make sweep DOMAIN=letters       a reward model as the judge, and how it is fooled"
 	@echo "make train CONFIG=configs/bandit/sphere.yaml ARGS='feedback=negative seed=3'"
 
 setup: $(READY) ## make .venv with everything at the versions of constraints.txt

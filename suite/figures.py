@@ -124,6 +124,33 @@ def diagnostics(records: Sequence[Record], report: ReportSettings) -> Figure | N
     return figure
 
 
+def judges(records: Sequence[Record], report: ReportSettings) -> Figure | None:
+    """Draw the exact score and the judge's over the KL, where the judge may be wrong.
+
+    Each line is a variant's mean over seeds, from step to step (arXiv 2410.04166, fig. 4).
+    """
+    judged = [r for r in records if any("eval/judge_score" in row for row in r.evaluations)]
+    panels = tasks(judged)
+    if not panels:
+        return None
+    figure, axes = grid_of(len(panels))
+    for ax, task in zip(axes, panels, strict=True):
+        for name in variants(judged):
+            chosen, shade = select(judged, task, name), colour(name, variants(judged))
+            steps, judge = curve(chosen, "eval/judge_score")
+            if not len(steps):
+                continue
+            kl, score = (
+                values[:, np.isin(where, steps)].mean(0)
+                for where, values in (curve(chosen, "eval/kl"), curve(chosen, "eval/score"))
+            )
+            ax.plot(kl, score, "-", color=shade, label=f"{name}, exact", lw=1.8)
+            ax.plot(kl, judge.mean(0), "--", color=shade, label=f"{name}, judge", lw=1.8)
+        ax.set(title=task, xlabel="KL from the start, in nats", ylabel="mean score")
+    legend(axes)
+    return figure
+
+
 def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Figure:
     """Draw the final score over β, one panel per task and α, with the predicted threshold."""
     figure, axes = grid_of(len(curves))

@@ -96,6 +96,9 @@ def draw(
         others = figures.diagnostics(finished, sweep.report)
         if others is not None:
             made["diagnostics"] = others
+        fooled = figures.judges(finished, sweep.report)
+        if fooled is not None:
+            made["judges"] = fooled
     if curves:
         made["beta_map"] = figures.beta_map(curves, sweep.report)
     folder = sweep.folder / "figures"

@@ -10,7 +10,7 @@ import pytest
 
 from suite.beta_map import beta_curves
 from suite.comparison import COLUMNS, collect, curve
-from suite.figures import learning_curves
+from suite.figures import judges, learning_curves
 from suite.keys import ConfigError
 from suite.report import write_report
 from suite.results import RunFolder
@@ -195,3 +195,17 @@ def test_examples_of_one_run_of_each_variant_are_shown(made: Made) -> None:
     for mode in ("positive", "mixed"):
         assert page.count(f"&lt;b&gt;{mode} 0&lt;/b&gt;") == 1, "escaped, and of the first seed"
     assert "What the policies said" in page
+
+
+def test_a_judge_that_may_be_wrong_is_drawn_beside_the_exact_score(made: Made) -> None:
+    sweep = made(MODES, lambda c: float(c.seed))
+    page = write_report(sweep, "suite sweep mine").read_text()
+    assert "What the judge saw" not in page
+    for config in sweep.points.values():
+        RunFolder.of(config).log(12, {"eval/score": 1.0, "eval/judge_score": 2.0, "eval/kl": 3.0})
+    page = write_report(sweep, "suite sweep mine").read_text()
+    assert "What the judge saw" in page
+    (axes,) = judges(collect(sweep), sweep.report).axes
+    drawn = {line.get_label(): line.get_xydata().tolist()[-1] for line in axes.get_lines()}
+    assert drawn["mixed, exact"] == [3.0, 1.0]
+    assert drawn["mixed, judge"] == [3.0, 2.0]
