@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from typing_extensions import override
 
 CHUNK = 2**22  # logits that are held at a time: 16 MB of them in float32
+CHUNK_ON_GPU = 2**26  # not measured yet: enough for large matrix products, 256 MB
 
 
 class Adapter(NamedTuple):
@@ -157,7 +158,7 @@ class TokenStatistics(torch.autograd.Function):
             6, len(hidden), dtype=kind, device=hidden.device
         )
         reference_low = reference_head.low(reference_hidden)
-        for part in chunks(len(hidden), vocabulary):
+        for part in chunks(hidden, vocabulary):
             ours = head.logits(hidden[part], cut(low, part), vocabulary)
             theirs = reference_head.logits(
                 reference_hidden[part], cut(reference_low, part), vocabulary
@@ -200,7 +201,7 @@ class TokenStatistics(torch.autograd.Function):
         ]
         by_hidden, by_weight, by_bias, by_low, by_up = found
         v = ctx.vocabulary
-        for part in chunks(len(hidden), v):
+        for part in chunks(hidden, v):
             logits = head.logits(hidden[part], cut(low, part), v)
             slope = head.slope(logits)
             theirs = reference_head.logits(reference_hidden[part], cut(reference_low, part), v)
@@ -241,7 +242,8 @@ def dot(first: Tensor, second: Tensor) -> Tensor:
     return found
 
 
-def chunks(tokens: int, vocabulary: int) -> list[slice]:
+def chunks(hidden: Tensor, vocabulary: int) -> list[slice]:
     """Cut tokens so that a chunk's logits stay small."""
-    size = max(1, CHUNK // vocabulary)
-    return [slice(i, i + size) for i in range(0, tokens, size)]
+    logits = CHUNK_ON_GPU if hidden.is_cuda else CHUNK
+    size = max(1, logits // vocabulary)
+    return [slice(i, i + size) for i in range(0, len(hidden), size)]
