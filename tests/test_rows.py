@@ -16,6 +16,7 @@ from transformers import (
 
 from suite.config import Config, load
 from suite.domains.lm.models import as_reference
+from suite.domains.lm.policy import check_model
 from suite.domains.lm.tokenizer import character_tokenizer
 from suite.domains.rows.domain import Rows
 from suite.export import ExportError
@@ -315,6 +316,24 @@ def test_truncation_keeps_the_prompt_and_the_first_of_the_completion(
     assert len(sequence.ids) == 10
     words = domain.tokenizer
     assert words.decode(sequence.ids[sequence.prompt :]) == "c" * (10 - sequence.prompt)
+
+
+def test_a_model_whose_logits_are_made_in_another_way_is_refused(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = AutoModelForCausalLM.from_pretrained(models / "gemma2")
+    check_model(model, "domain.model")
+    model.config.final_logit_softcapping = None  # the head no longer knows, the model does
+    honest = model.forward
+
+    def capped(**arguments: Any) -> Any:
+        found = honest(**arguments)
+        found.logits = 3 * (found.logits / 3).tanh()
+        return found
+
+    monkeypatch.setattr(model, "forward", capped)
+    with pytest.raises(ConfigError, match=r"domain.model: models of type gemma2 make their logits"):
+        check_model(model, "domain.model")
 
 
 def test_rejections_alone_bend_a_guarded_model_and_ruin_another_that_was_warned_of(

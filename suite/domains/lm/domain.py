@@ -16,7 +16,7 @@ from suite.domains.lm.config import LabelConfig, LMConfig
 from suite.domains.lm.head import Statistics
 from suite.domains.lm.judges import build_judge
 from suite.domains.lm.models import Networks, as_reference, inner, load_pair, save_pair
-from suite.domains.lm.policy import can_share, compare
+from suite.domains.lm.policy import can_share, check_model, compare
 from suite.domains.lm.reading import Text
 from suite.domains.lm.reference import reference_folder
 from suite.domains.lm.rollout import complete, decoded, scores_of, task_judge
@@ -71,6 +71,7 @@ class LanguageModel:
         self.pair = load_pair(start, settings, "domain.model.path", device)
         self.policy, self.reference, self.tokenizer = self.pair
         self.networks = Networks(self.policy, self.reference)
+        check_model(inner(self.policy), "domain.model.path")
         self.share_prompt = can_share(inner(self.policy), self.tokenizer.pad_token_id)
         self.judge = build_judge(settings, self.task, self.pair, Path(start), cache)
         self.generator = torch.Generator().manual_seed(seed)

@@ -12,6 +12,7 @@ from suite.domains.lm.head import Head, Statistics, token_statistics
 from suite.domains.lm.models import Pair, as_reference, inner
 from suite.domains.lm.tokens import Sequence, Tokens, attention, collate
 from suite.feedback import TokenFeedback
+from suite.keys import ConfigError
 from suite.stopwatch import COUNTS, spent
 
 
@@ -59,6 +60,26 @@ def completion_states(model: PreTrainedModel, tokens: Tokens) -> Tensor:
 
 
 @torch.no_grad()
+def check_model(model: PreTrainedModel, key: str) -> None:
+    """Raise ConfigError for a model whose logits are not those of its last states and its head."""
+    ids = torch.arange(6, device=model.device)[None] % model.config.vocab_size
+    expected = model(input_ids=ids, use_cache=False).logits[0].float()
+    states: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+    head = Head.of(model)
+    found = head.logits(states, head.low(states), expected.shape[-1])
+    if (found - expected).norm() > tolerance(states) * expected.norm():
+        raise ConfigError(
+            f"{key}: models of type {model.config.model_type} make their logits in a way that is"
+            " not supported here"
+        )
+
+
+def tolerance(states: Tensor) -> float:
+    """Return how far two ways to compute the same may differ, relative to its norm."""
+    return 1e-3 if states.dtype == torch.float32 else 2e-2
+
+
+@torch.no_grad()
 def can_share(model: PreTrainedModel, pad: int) -> bool:
     """Tell whether completions may share their prompt: by trying, for models differ in masks."""
     prompt = [pad] * 3
@@ -76,5 +97,4 @@ def can_share(model: PreTrainedModel, pad: int) -> bool:
         return False
     finally:
         model.train(training)
-    limit = 1e-3 if alone.dtype == torch.float32 else 2e-2
-    return bool((alone - together).norm() <= limit * alone.norm())
+    return bool((alone - together).norm() <= tolerance(alone) * alone.norm())

@@ -16,7 +16,7 @@ from torch import Tensor
 from suite import ranks
 from suite.domains.lm.head import Statistics
 from suite.domains.lm.models import Networks, inner, load_pair, save_pair
-from suite.domains.lm.policy import can_share, compare
+from suite.domains.lm.policy import can_share, check_model, compare
 from suite.domains.rows import tokens as encoding
 from suite.domains.rows.builtin import made_here
 from suite.domains.rows.config import RowsConfig
@@ -56,6 +56,7 @@ class Rows:
         self.pair = load_pair(name, settings, "domain.model", device)
         self.policy, self.reference, self.tokenizer = self.pair
         self.networks = Networks(self.policy, self.reference)
+        check_model(inner(self.policy), "domain.model")
         self.share = can_share(inner(self.policy), self.tokenizer.pad_token_id)
         counts: Counter[str] = Counter()
         encoded = [self.encode(*each, counts) for each in read.values()]
