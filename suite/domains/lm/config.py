@@ -10,13 +10,19 @@ Attention = Literal["default", "sdpa", "eager", "flash_attention_2"]
 
 
 @dataclass
-class ModelConfig:
-    """A model that is there, or else the small Llama that is trained here as the reference."""
+class SmallModelConfig:
+    """The small Llama that is trained here as the reference."""
 
-    path: str | None = key(None, "a folder or name on the hub, in place of the small one")
     hidden_size: int = key(96, "width of the small one", at_least=8)
     layers: int = key(2, "its transformer blocks", at_least=1)
     heads: int = key(4, "its attention heads", at_least=1)
+
+
+@dataclass
+class ModelConfig(SmallModelConfig):
+    """A model that is there, or else the small one."""
+
+    path: str | None = key(None, "a folder or name on the hub, in place of the small one")
 
 
 @dataclass

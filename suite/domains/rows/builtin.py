@@ -6,7 +6,7 @@ arithmetic prompts, with what the exact judge says of each.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from suite import ranks
-from suite.domains.lm.config import LMConfig
+from suite.domains.lm.config import LMConfig, ModelConfig
 from suite.domains.lm.reference import reference_folder
 from suite.domains.lm.rollout import complete, decoded, held_out_score, scores_of, task_judge
 from suite.domains.lm.tasks import build_task
@@ -54,7 +54,8 @@ class Made(NamedTuple):
 
 def made_here(plan: BuiltinConfig, cache: Path) -> Made:
     """Make model and rows where they are not there yet."""
-    settings = LMConfig(digits=plan.digits, model=plan.model, pretrain=plan.pretrain)
+    model = ModelConfig(**asdict(plan.model))
+    settings = LMConfig(digits=plan.digits, model=model, pretrain=plan.pretrain)
     task = build_task(settings)
     assert task is not None  # arithmetic is built in
     folder = reference_folder(settings, task, cache / "references")

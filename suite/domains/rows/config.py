@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 from suite.domains.lm.config import (
     Attention,
     LoraConfig,
-    ModelConfig,
     PretrainConfig,
+    SmallModelConfig,
     check_dtype,
     check_installed,
     check_there,
@@ -61,7 +61,7 @@ class BuiltinConfig:
         "rows of the wrong completions alone; those of held-out prompts are evaluated, the right"
         " ones as anchors",
     )
-    model: ModelConfig = section(ModelConfig, "the model's architecture")
+    model: SmallModelConfig = section(SmallModelConfig, "the model's architecture")
     pretrain: PretrainConfig = section(PretrainConfig, "how the model is made")
 
 
