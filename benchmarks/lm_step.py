@@ -305,7 +305,26 @@ def page(found: dict[str, list[Measured]], large: dict[str, list[Measured]]) -> 
         added = peaks[name] - peaks["body"]
         lines.append(f"| {TITLES[name]} | {rate:.2f} | {peaks[name]:.2f} GB | {added:.2f} GB |")
     share = (peaks["fused"] - peaks["body"]) / (peaks["plain"] - peaks["body"])
-    return "\n".join([*lines, "", f"The fused head adds {share:.2f} of what plain logits do.", ""])
+    lines += ["", f"The fused head adds {share:.2f} of what plain logits do."]
+    return "\n".join([*lines, ""])
+
+
+def sampled() -> str:
+    """Measure the sampler too, and return its table."""
+    from benchmarks import sampling
+
+    lines = [
+        "",
+        "Sampling on one thread, in tokens per second, against transformers' `generate`.",
+        "",
+    ]
+    lines += ["| | suite | generate | ratio | quartiles |", "|---|---:|---:|---:|---:|"]
+    lines += [
+        f"| {name} | {found.ours:,.0f} | {found.theirs:,.0f} | {found.ratio:.2f}"
+        f" | {found.lower:.2f} to {found.upper:.2f} |"
+        for name, found in sampling.measure().items()
+    ]
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
@@ -321,7 +340,7 @@ def main() -> None:
         return
     found = in_rounds(["suite", "plain", "kto", "dpo"], SMALL, options.rounds)
     large = in_rounds(["plain", "fused", "body"], LARGE_VOCABULARY, 3)
-    write_text(PAGE, page(found, large))
+    write_text(PAGE, page(found, large) + sampled())
     print(PAGE.read_text())
 
 

@@ -20,6 +20,7 @@ from suite.config import Config, TrainerConfig
 from suite.domains import build_domain
 from suite.export import export
 from suite.logs import also_in
+from suite.memory import keep_freed_memory
 from suite.module import Batches, PreferenceModule
 from suite.objectives import build_objective
 from suite.results import RunFolder
@@ -110,6 +111,7 @@ def fit(
     """Build the parts, train, and write what came out."""
     first = ranks.rank() == 0
     torch.set_num_threads(config.trainer.threads)
+    keep_freed_memory()
     torch.set_flush_denormal(True)  # what Adam's moments of idle units decay to; slow on CPUs
     L.seed_everything(config.seed, verbose=False)
     progress = ShowProgress(run, config.trainer)

@@ -16,8 +16,8 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from typing_extensions import override
 
-CHUNK = 2**22  # logits that are held at a time: 16 MB of them in float32
-CHUNK_ON_GPU = 2**26  # not measured yet: enough for large matrix products, 256 MB
+CHUNK = 2**23  # logits that are held at a time, per model: 32 MB of them in float32
+CHUNK_ON_GPU = 2**26  # not measured yet
 
 
 class Adapter(NamedTuple):
@@ -130,7 +130,7 @@ def token_statistics(
 
 
 class TokenStatistics(torch.autograd.Function):
-    """The computation, chunk by chunk; the backward pass computes every chunk again.
+    """The computation, chunk by chunk; the backward pass computes all but the last again.
 
     Passes over a chunk cost as much as its matrix products, so what can is done in place.
     """
@@ -158,7 +158,10 @@ class TokenStatistics(torch.autograd.Function):
             6, len(hidden), dtype=kind, device=hidden.device
         )
         reference_low = reference_head.low(reference_hidden)
-        for part in chunks(hidden, vocabulary):
+        parts = chunks(hidden, vocabulary)
+        ctx.kept = None
+        for part in parts:
+            keep = part is parts[-1] and divergence == "forward" and any(ctx.needs_input_grad)
             ours = head.logits(hidden[part], cut(low, part), vocabulary)
             theirs = reference_head.logits(
                 reference_hidden[part], cut(reference_low, part), vocabulary
@@ -172,8 +175,10 @@ class TokenStatistics(torch.autograd.Function):
                 entropies[part] = total[part] - dot(p, ours)
             shift = total[part] - reference_total[part]
             if divergence == "forward":
-                ratio = torch.sub(theirs, ours, out=ours)
-                kl[part] = dot(theirs.sub_(reference_total[part, None]).exp_(), ratio) + shift
+                ratio = torch.sub(theirs, ours, out=None if keep else ours)
+                q = theirs.sub_(reference_total[part, None]).exp_()
+                kl[part] = dot(q, ratio) + shift
+                ctx.kept = (ours, q) if keep else None
             else:
                 ratio = torch.sub(ours, theirs, out=theirs)
                 kl[part] = dot(ours.sub_(total[part, None]).exp_(), ratio) - shift
@@ -201,15 +206,19 @@ class TokenStatistics(torch.autograd.Function):
         ]
         by_hidden, by_weight, by_bias, by_low, by_up = found
         v = ctx.vocabulary
-        for part in chunks(hidden, v):
-            logits = head.logits(hidden[part], cut(low, part), v)
+        for part in reversed(chunks(hidden, v)):
+            if ctx.kept is not None:
+                (logits, q), ctx.kept = ctx.kept, None
+            else:
+                logits = head.logits(hidden[part], cut(low, part), v)
+                theirs = reference_head.logits(reference_hidden[part], cut(reference_low, part), v)
+                q = None
             slope = head.slope(logits)
-            theirs = reference_head.logits(reference_hidden[part], cut(reference_low, part), v)
             c, b = by_logp[part, None], by_kl[part, None]
             if ctx.divergence == "forward":
                 p = logits.sub_(total[part, None]).exp_()
-                q = theirs.sub_(reference_total[part, None]).exp_()
-                by_logits = p.mul_(b - c).sub_(q.mul_(b))
+                q = theirs.sub_(reference_total[part, None]).exp_() if q is None else q
+                by_logits = p.mul_(b - c).addcmul_(q, -b)
             else:
                 shift = total[part, None] - reference_total[part, None] + kl[part, None]
                 ratio = torch.sub(logits, theirs, out=theirs).sub_(shift)

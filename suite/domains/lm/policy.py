@@ -3,6 +3,8 @@
 Shapes: N sequences, T completion tokens in all, H hidden units.
 """
 
+from typing import Any
+
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
@@ -49,12 +51,12 @@ def compare(
 
 def completion_states(model: PreTrainedModel, tokens: Tokens) -> Tensor:
     """Return the final state before every completion token, [T, H]; nothing else is projected."""
-    places = {"position_ids": tokens.positions} if tokens.shared else {}
+    # Rows that end in padding need no mask: nothing real looks at what comes behind it.
+    named: dict[str, Any] = {}
+    if tokens.shared:
+        named = {"position_ids": tokens.positions, "attention_mask": attention(tokens, model)}
     states: Tensor = model.base_model(
-        input_ids=tokens.input_ids,
-        attention_mask=attention(tokens, model),
-        use_cache=False,
-        **places,
+        input_ids=tokens.input_ids, use_cache=False, **named
     ).last_hidden_state
     return states.flatten(0, 1)[tokens.before]
 

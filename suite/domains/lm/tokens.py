@@ -70,9 +70,7 @@ def row_length(row: list[Sequence]) -> int:
 
 
 def attention(tokens: Tokens, model: PreTrainedModel) -> Any:
-    """Return the mask that a model needs: of padding, or of who may look at whom."""
-    if not tokens.shared:
-        return (tokens.segments >= 0).long()
+    """Return the masks of who may look at whom, where completions share their prompt."""
     seeing, seen = tokens.segments[:, :, None], tokens.segments[:, None, :]
     index = torch.arange(seeing.shape[1], device=seeing.device)
     itself = index[:, None] == index
