@@ -22,7 +22,8 @@ from benchmarks.timing import summarize
 from suite.files import write_text
 
 PAGE = Path("results/published/lm_step.md")
-THREADS, WARMUP, ROUNDS = 2, 3, 5
+THREADS, WARMUP, ROUNDS = 2, 3, 3
+STEPS = 13  # of which the first are not counted
 TITLES = {
     "suite": "the suite",
     "plain": "bare torch, plain logits",
@@ -109,7 +110,7 @@ def suite(folder: Path, shape: Shape, mark: Callable[[], None]) -> None:
         *(f"domain.data.path={folder}/rows.jsonl", f"domain.model={folder}/model"),
         *("domain.data.held_out=0", f"domain.batch_size={shape.batch}", "domain.eval_rows=1"),
         *("domain.max_length=2048", f"trainer.threads={THREADS}", "trainer.eval_every=100000"),
-        *(f"trainer.steps={shape.rows // shape.batch}", "trainer.checkpoint_every=100000"),
+        *(f"trainer.steps={steps_of(shape)}", "trainer.checkpoint_every=100000"),
         f"results_dir={mkdtemp(dir=folder)}",
     ]
     train(load(Path("configs/lm/rows.yaml"), changes), callbacks=[Mark()])
@@ -133,7 +134,7 @@ def bare(head: str) -> Callable[[Path, Shape, Callable[[], None]], None]:
         ids = tokenizer(text, return_tensors="pt").input_ids
         labels = torch.tensor([row["label"] for row in rows]).float()
         optimizer = torch.optim.AdamW(policy.parameters(), lr=5e-4, fused=True)
-        for start in range(0, len(rows), shape.batch):
+        for start in range(0, steps_of(shape) * shape.batch, shape.batch):
             chosen, label = ids[start : start + shape.batch], labels[start : start + shape.batch]
             targets = chosen[:, shape.prompt :].flatten()
 
@@ -200,7 +201,7 @@ def trl(kind: str) -> Callable[[Path, Shape, Callable[[], None]], None]:
         arguments = config(
             output_dir=str(folder / "trl"),
             per_device_train_batch_size=shape.batch // (2 if kind == "dpo" else 1),
-            num_train_epochs=1,
+            max_steps=steps_of(shape),
             max_length=2048,
             bf16=False,
             gradient_checkpointing=False,
@@ -229,6 +230,11 @@ CONTENDERS = {
     "fused": bare("fused"),
     "body": bare("body"),
 }
+
+
+def steps_of(shape: Shape) -> int:
+    """Return how many steps are taken."""
+    return min(STEPS, shape.rows // shape.batch)
 
 
 def alone(name: str, folder: Path, shape: Shape) -> Measured:
@@ -276,7 +282,7 @@ def page(found: dict[str, list[Measured]], large: dict[str, list[Measured]]) -> 
         "",
         f"A Llama of 12.9 M parameters (hidden 256, 6 layers, vocabulary {SMALL.vocabulary:,},"
         f" tied), {SMALL.rows} rows of {SMALL.prompt} + {SMALL.completion} tokens, batches of"
-        f" {SMALL.batch} sequences. TRL without gradient checkpointing, which it would use.",
+        f" {SMALL.batch} sequences, {STEPS - WARMUP} of {STEPS} steps. TRL without gradient checkpointing, which it would use.",
         "",
         "| | sequences/s | suite ÷ this | quartiles | peak memory |",
         "|---|---:|---:|---:|---:|",
@@ -339,7 +345,7 @@ def main() -> None:
         print(json.dumps(alone(options.contender, options.folder, Shape(*options.shape))))
         return
     found = in_rounds(["suite", "plain", "kto", "dpo"], SMALL, options.rounds)
-    large = in_rounds(["plain", "fused", "body"], LARGE_VOCABULARY, 3)
+    large = in_rounds(["plain", "fused", "body"], LARGE_VOCABULARY, 2)
     write_text(PAGE, page(found, large) + sampled())
     print(PAGE.read_text())
 
