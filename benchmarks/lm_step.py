@@ -282,7 +282,8 @@ def page(found: dict[str, list[Measured]], large: dict[str, list[Measured]]) -> 
         "",
         f"A Llama of 12.9 M parameters (hidden 256, 6 layers, vocabulary {SMALL.vocabulary:,},"
         f" tied), {SMALL.rows} rows of {SMALL.prompt} + {SMALL.completion} tokens, batches of"
-        f" {SMALL.batch} sequences, {STEPS - WARMUP} of {STEPS} steps. TRL without gradient checkpointing, which it would use.",
+        f" {SMALL.batch} sequences, {STEPS - WARMUP} of {STEPS} steps. TRL without"
+        " gradient checkpointing, which it would use.",
         "",
         "| | sequences/s | suite ÷ this | quartiles | peak memory |",
         "|---|---:|---:|---:|---:|",
