@@ -30,7 +30,10 @@ def test_a_comparison_is_of_medians_and_of_ratios_within_pairs() -> None:
     assert (found.lower, found.ratio, found.upper) == (1.0, 2.0, 3.0)
 
 
-def test_a_step_on_rows_is_measured_and_the_page_written(tmp_path: Path) -> None:
+def test_a_step_on_rows_is_measured_and_the_page_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lm_step, "THREADS", 1)
     shape = lm_step.Shape(vocabulary=50, prompt=4, completion=4, batch=2, rows=16)
     lm_step.prepare(tmp_path, shape)
     found = {
