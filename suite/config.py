@@ -150,6 +150,12 @@ class Config:
                 "trainer.strategy must be ddp where a domain calls parts of its networks, as"
                 f" domain.name={self.domain.name} does; found fsdp"
             )
+        lora = getattr(self.domain, "lora", None)
+        if lora is not None and lora.rank and self.reference.update != "frozen":
+            raise ConfigError(
+                "reference.update must be frozen with domain.lora.rank above 0, where the reference"
+                f" is the model without its adapters; found {self.reference.update}"
+            )
         groups = getattr(self.domain, self.domain.groups_key)
         if groups % self.trainer.ranks:
             raise ConfigError(

@@ -159,6 +159,10 @@ def test_a_failing_judge_loses_nothing(folder: Path, tmp_path: Path) -> None:
     [
         (["domain.task=prompts"], "domain.prompts_path must say which with domain.task=prompts"),
         (["domain.labels.by=ranks", "domain.labels.top=3"], r"at most domain.samples=4, found 5"),
+        (
+            ["domain.lora.rank=2", "reference.update=average"],
+            r"reference.update must be frozen with domain.lora.rank above 0, .*found average",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(overrides: list[str], message: str) -> None:

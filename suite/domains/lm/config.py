@@ -65,7 +65,9 @@ class LabelConfig:
 class RewardConfig:
     """The reward model that is trained here, where judge=learned."""
 
-    completions: int = key(1024, "scored completions of the reference that it learns from")
+    completions: int = key(
+        1024, "scored completions of the reference that it learns from", at_least=1
+    )
     noise: float = key(0.1, "standard deviation of the error of their scores", at_least=0)
     steps: int = key(400, "steps", at_least=1)
     lr: float = key(1e-3, "learning rate", above=0)
