@@ -22,6 +22,7 @@ from suite.config import Config, load
 from suite.domains.bandit.functions import FUNCTIONS
 from suite.domains.lm.domain import LanguageModel
 from suite.domains.lm.tokens import attention
+from suite.teacher import Teacher
 from suite.train import train
 
 
@@ -111,7 +112,7 @@ def bare_lm(config: Config, folder: Path) -> Callable[[], None]:
     """Return one step of mixed PMPO on the language model in bare torch."""
     domain = LanguageModel(
         config.domain,
-        feedback="mixed",
+        teacher=Teacher("mixed"),
         divergence="forward",
         seed=0,
         cache=folder,
@@ -127,7 +128,7 @@ def bare_lm(config: Config, folder: Path) -> Callable[[], None]:
     batches = domain.train_dataloader()
 
     def step() -> None:
-        tokens, score = next(batches)
+        tokens, score, _ = next(batches)
         mask = attention(tokens, policy)
 
         def logprobs(model: Any) -> torch.Tensor:

@@ -13,6 +13,7 @@ from suite.config import load
 from suite.domains.lm.domain import LanguageModel
 from suite.domains.lm.models import inner
 from suite.domains.lm.sampling import sample
+from suite.teacher import Teacher
 
 SAMPLES = 4
 
@@ -31,7 +32,7 @@ def arithmetic() -> Comparison:
     with tempfile.TemporaryDirectory() as folder:
         domain = LanguageModel(
             load(Path("configs/lm/arithmetic.yaml")).domain,
-            feedback="mixed",
+            teacher=Teacher("mixed"),
             divergence="forward",
             seed=0,
             cache=Path(folder),

@@ -107,6 +107,27 @@ class TrainerConfig:
 
 
 @dataclass
+class LabelsConfig:
+    """How many labels the learner gets, and how good they are."""
+
+    keep: float = key(
+        1.0,
+        "share of the labels that is kept; the other samples only anchor, and with 0 all do",
+        at_least=0,
+        at_most=1,
+    )
+    flip: float = key(0.0, "share of the labels that is swapped", at_least=0, at_most=1)
+    ratio: float | None = key(
+        None, "accepted to rejected labels: the more frequent kind is thinned out", above=0
+    )
+
+    @property
+    def all_true(self) -> bool:
+        """Whether the learner gets every label as it is."""
+        return self == LabelsConfig()
+
+
+@dataclass
 class LoggingConfig:
     """Where metrics go besides the run folder."""
 
@@ -123,6 +144,7 @@ class Config:
     feedback: Literal["positive", "negative", "mixed"] = key(
         "mixed", "which labels the learner may see"
     )
+    labels: LabelsConfig = section(LabelsConfig, "how many labels there are, and how good")
     seed: int = key(0, "seed of everything random in the run", at_least=0, below=2**32)
     objective: Any = key(MISSING, "the loss; objective.name chooses it")
     optimizer: OptimizerConfig = section(OptimizerConfig, "AdamW")
@@ -139,6 +161,11 @@ class Config:
         self.trainer.check()
         self.domain.check()
         self.objective.check(self.feedback, self.domain.gaussian)
+        if self.objective.name != "pmpo" and not self.labels.all_true:
+            raise ConfigError(
+                f"labels.* must be left alone with objective.name={self.objective.name}, which"
+                " learns from scores and sees no labels; objective.name=pmpo takes any"
+            )
         # A domain whose settings do not name K fixes it itself.
         if self.objective.name == "dpo" and getattr(self.domain, "samples", 2) < 2:
             raise ConfigError(

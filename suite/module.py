@@ -119,8 +119,8 @@ class PreferenceModule(L.LightningModule):
         logged = {name: term.detach() for name, term in (terms._asdict() | auxiliary).items()}
         logged["total"] = loss.detach()
         logged["kl"] = feedback.kl.detach()
-        logged["accepted_share"] = feedback.accept
-        logged["rejected_share"] = feedback.reject
+        logged["accepted_share"] = (feedback.accept > 0).float()
+        logged["rejected_share"] = (feedback.reject > 0).float()
         return loss, logged
 
     @override

@@ -9,6 +9,7 @@ from suite import ranks
 from suite.domains.rows.domain import Rows
 from suite.domains.rows.tokens import Encoded
 from suite.objectives import build_objective
+from suite.teacher import Teacher
 from tests.conftest import Tiny
 
 SHAPES = {
@@ -23,7 +24,7 @@ def domain(request: pytest.FixtureRequest, tiny: Tiny, shared_results: Path) -> 
     config = tiny("rows", "domain.batch_size=8", *request.param)
     torch.manual_seed(0)
     rows = Rows(
-        config.domain, feedback="mixed", divergence="forward", seed=0,
+        config.domain, teacher=Teacher("mixed"), divergence="forward", seed=0,
         cache=shared_results, device=torch.device("cpu"),
     )  # fmt: skip
     with torch.no_grad():  # away from the reference, where the KL has no gradient

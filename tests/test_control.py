@@ -16,6 +16,7 @@ from suite.feedback import Feedback
 from suite.keys import ConfigError
 from suite.objectives.mpo import BoundMPO
 from suite.results import RunFolder
+from suite.teacher import Teacher
 from suite.train import train
 from tests.conftest import Tiny
 
@@ -28,7 +29,7 @@ def small_control(tmp_path: Path, **changes: object) -> Control:
         actor=SMALL, critic_network=SMALL, replay_size=200,
     )  # fmt: skip
     settings = dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
-    return Control(settings, feedback="mixed", divergence="forward", seed=0, cache=tmp_path)
+    return Control(settings, teacher=Teacher("mixed"), divergence="forward", seed=0, cache=tmp_path)
 
 
 def with_known_q(domain: Control, q: Callable[[Tensor], Tensor]) -> None:

@@ -22,6 +22,7 @@ from suite.domains.lm.tasks.letters import Letters
 from suite.domains.lm.tokenizer import character_tokenizer
 from suite.keys import ConfigError
 from suite.results import RunFolder
+from suite.teacher import Teacher
 from suite.train import train
 from tests import judging
 from tests.conftest import BASE, ROOT, SCHEDULE, Tiny
@@ -82,7 +83,7 @@ def test_batches_sampled_ahead_go_on_exactly(ahead: int, folder: Path, tmp_path:
     def made() -> LanguageModel:
         return LanguageModel(
             config_of(folder, tmp_path, f"domain.ahead={ahead}").domain,
-            feedback="mixed", divergence="forward", seed=0, cache=tmp_path,
+            teacher=Teacher("mixed"), divergence="forward", seed=0, cache=tmp_path,
             device=torch.device("cpu"),
         )  # fmt: skip
 
@@ -217,7 +218,7 @@ def test_a_learned_reward_model_is_made_once_and_knows_the_task(tiny: Tiny, tmp_
     (made,) = (tmp_path / "rewards").glob("letters-*")
     before = made.stat().st_mtime_ns
     domain = LanguageModel(
-        config.domain, feedback="mixed", divergence="forward", seed=5, cache=tmp_path,
+        config.domain, teacher=Teacher("mixed"), divergence="forward", seed=5, cache=tmp_path,
         device=torch.device("cpu"),
     )  # fmt: skip
     assert made.stat().st_mtime_ns == before

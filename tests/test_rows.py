@@ -23,6 +23,7 @@ from suite.export import ExportError
 from suite.keys import ConfigError
 from suite.objectives import build_objective
 from suite.results import RunFolder
+from suite.teacher import Teacher
 from suite.train import train
 from tests.conftest import BASE, ROOT, SCHEDULE, Tiny
 from tests.rows import GOOD, labelled, paired, scored, write_rows
@@ -73,7 +74,7 @@ def config_of(data: Path | str, model: Path | str, *overrides: str) -> Config:
 def domain_of(config: Config, cache: Path) -> Rows:
     return Rows(
         config.domain,
-        feedback=config.feedback,
+        teacher=Teacher(config.feedback, config.labels),
         divergence="forward",
         seed=0,
         cache=cache,

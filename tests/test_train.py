@@ -25,11 +25,15 @@ LONG = {
 }
 
 
+# Labels that are left out and swapped, so that all random streams are at work.
+COMMON = ["trainer.eval_every=20", "labels.keep=0.6", "labels.flip=0.1"]
+
+
 def command(config: Config) -> list[str]:
     """The command line that runs a configuration."""
     name = config.domain.name
     where = [f"results_dir={config.results_dir}", f"sweep={config.sweep}"]
-    return ["train", BASE[name], *TINY[name], "trainer.eval_every=20", *LONG[name], *where]
+    return ["train", BASE[name], *TINY[name], *COMMON, *LONG[name], *where]
 
 
 def reached(run: RunFolder, pid: int, step: int) -> bool:
@@ -43,7 +47,7 @@ def reached(run: RunFolder, pid: int, step: int) -> bool:
 def test_killed_at_random_steps_a_run_ends_bit_identical(
     tiny: Tiny, name: str, tmp_path: Path
 ) -> None:
-    settings = ["trainer.eval_every=20", *LONG[name]]
+    settings = [*COMMON, *LONG[name]]
     whole = tiny(name, *settings)
     expected = train(whole)
     torn = tiny(name, *settings, results=tmp_path)

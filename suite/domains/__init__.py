@@ -24,18 +24,19 @@ DOMAINS: dict[str, tuple[type, str]] = {
 def build_domain(config: "Config", cache: Path) -> "Domain":
     """Build the domain of a run from plain values; `cache` is a folder for what runs share.
 
-    A domain's class takes its settings, and by keyword `feedback` (which labels the learner may
-    see), `divergence` (which KL it computes), `seed` (of its random streams) and `cache`; one with
-    models that may be large also the `device` where they are to be.
+    A domain's class takes its settings, and by keyword `teacher` (who turns true labels into those
+    that the learner sees), `divergence` (which KL it computes), `seed` (of its random streams) and
+    `cache`; one with models that may be large also the `device` where they are to be.
     """
     from suite import ranks
+    from suite.teacher import Teacher
 
     _, path = DOMAINS[config.domain.name]
     module, _, name = path.partition(":")
     where = {"device": ranks.device(config.trainer)} if config.domain.spreadable else {}
     domain: Domain = getattr(import_module(module), name)(
         config.domain,
-        feedback=config.feedback,
+        teacher=Teacher(config.feedback, config.labels),
         divergence=config.divergence,
         seed=config.seed,
         cache=cache,

@@ -15,9 +15,9 @@ from suite.gaussian import Gaussian, compare
 class Coin:
     """Move the mean of a Gaussian towards what is preferred."""
 
-    def __init__(self, settings, *, feedback, divergence, seed, cache):
+    def __init__(self, settings, *, teacher, divergence, seed, cache):
         self.settings = settings
-        self.feedback_mode = feedback
+        self.teacher = teacher
         self.divergence = divergence
         self.dimensions = 1
         self.policy = torch.nn.ParameterDict({"mean": torch.zeros(1)})
@@ -29,21 +29,22 @@ class Coin:
     def train_dataloader(self):
         while True:
             noise = torch.randn(self.settings.contexts, 4, generator=self.generator)
-            yield self.reference["mean"] + noise
+            score = self.reference["mean"] + noise
+            yield score, self.teacher.says(label_by_sign(score), self.shares)
 
     def feedback(self, batch):
-        labels = label_by_sign(batch).visible(self.feedback_mode)
+        score, labels = batch
         compared = compare(
-            normal(self.policy), normal(self.reference), batch[..., None], self.divergence
+            normal(self.policy), normal(self.reference), score[..., None], self.divergence
         )
-        contexts = len(batch)
+        contexts = len(score)
         return Feedback(
             logp=compared.logp,
             kl=compared.kl.total().expand(contexts),
             accept=labels.accept,
             reject=labels.reject,
             reference_logp=compared.reference_logp,
-            score=batch,
+            score=score,
             kl_parts=GaussianKL(*(part.expand(contexts, 1) for part in compared.kl)),
         )
 
@@ -97,7 +98,8 @@ class Domain(Protocol):
     """D of a Gaussian policy's samples, None for other policies."""
 
     shares: Shares
-    """Shares of the reference's samples that are labelled accept and reject, before masking."""
+    """Shares of the reference's samples that are labelled accept and reject, as the teacher's
+    `shares` says: before any are left out or hidden."""
 
     def train_dataloader(self) -> Iterator[Any]:
         """Yield labelled batches for ever; acting, sampling and judging happen here."""

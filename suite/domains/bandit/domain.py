@@ -19,6 +19,7 @@ from suite.domains.bandit.functions import FUNCTIONS
 from suite.domains.bandit.policy import GaussianPolicy
 from suite.feedback import Feedback, Labels, Shares, label_by_rank
 from suite.gaussian import compare
+from suite.teacher import Teacher
 
 
 class BanditBatch(NamedTuple):
@@ -26,6 +27,7 @@ class BanditBatch(NamedTuple):
 
     samples: Tensor  # [B, K, D], in units of half the function's box
     score: Tensor  # [B, K], −f
+    labels: Labels  # [B, K] each, as the learner sees them
 
 
 class Bandit:
@@ -36,10 +38,10 @@ class Bandit:
     """
 
     def __init__(
-        self, settings: BanditConfig, *, feedback: str, divergence: str, seed: int, cache: Path
+        self, settings: BanditConfig, *, teacher: Teacher, divergence: str, seed: int, cache: Path
     ) -> None:
         self.settings = settings
-        self.feedback_mode = feedback
+        self.teacher = teacher
         self.divergence = divergence
         self.dimensions = settings.dimensions
         self.function, self.half_width = FUNCTIONS[settings.function]
@@ -48,30 +50,32 @@ class Bandit:
         self.policy = GaussianPolicy(start, settings.initial_std)
         self.reference = copy.deepcopy(self.policy).requires_grad_(False)
         self.start = copy.deepcopy(self.policy).requires_grad_(False)
-        self.shares = Shares(settings.top / settings.samples, settings.bottom / settings.samples)
+        true = Shares(settings.top / settings.samples, settings.bottom / settings.samples)
+        self.shares = teacher.shares(true)
 
     def train_dataloader(self) -> Iterator[BanditBatch]:
-        """Yield groups of samples of the reference with their scores."""
-        shape = (self.settings.contexts, self.settings.samples)
+        """Yield groups of samples of the reference; the best are accepted, the worst rejected."""
+        plan = self.settings
         while True:
-            samples = ranks.part(self.reference.sample(shape, self.generator))
-            yield BanditBatch(samples, self.score(samples))
+            drawn = self.reference.sample((plan.contexts, plan.samples), self.generator)
+            samples = ranks.part(drawn)
+            score = self.score(samples)
+            labels = label_by_rank(score, plan.top, plan.bottom)
+            yield BanditBatch(samples, score, self.teacher.says(labels, self.shares))
 
     def score(self, x: Tensor) -> Tensor:
         """Return −f, [...] from [..., D]."""
         return -self.function(x.clamp(-1, 1) * self.half_width)
 
     def feedback(self, batch: BanditBatch) -> Feedback:
-        """Accept the best, reject the worst of each group."""
-        labels = label_by_rank(batch.score, self.settings.top, self.settings.bottom)
-        visible: Labels = labels.visible(self.feedback_mode)
+        """Compare the policy with the reference on the labelled samples."""
         compared = compare(self.policy(), self.reference(), batch.samples, self.divergence)
         contexts = len(batch.score)
         return Feedback(
             logp=compared.logp,
             kl=compared.kl.total().expand(contexts),
-            accept=visible.accept,
-            reject=visible.reject,
+            accept=batch.labels.accept,
+            reject=batch.labels.reject,
             reference_logp=compared.reference_logp,
             score=batch.score,
             kl_parts=GaussianKL(*(part.expand(contexts, -1) for part in compared.kl)),

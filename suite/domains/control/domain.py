@@ -22,6 +22,7 @@ from suite.domains.control.replay import Replay
 from suite.feedback import Feedback, Labels, Shares, label_by_rank, label_by_sign
 from suite.gaussian import Gaussian, compare
 from suite.keys import ConfigError
+from suite.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class ControlBatch(NamedTuple):
     reference: Gaussian  # [B, D] each, there
     samples: Tensor  # [B, K, D], drawn from it; not clipped
     score: Tensor  # [B, K], the target critic's Q, less for actions out of bounds
-    labels: Labels  # [B, K] each
+    labels: Labels  # [B, K] each, as the learner sees them
 
 
 class Control:
@@ -52,10 +53,10 @@ class Control:
     training_stream, evaluation_stream = (0,), (1,)  # what the seeds of their episodes begin with
 
     def __init__(
-        self, settings: ControlConfig, *, feedback: str, divergence: str, seed: int, cache: Path
+        self, settings: ControlConfig, *, teacher: Teacher, divergence: str, seed: int, cache: Path
     ) -> None:
         self.settings = settings
-        self.feedback_mode = feedback
+        self.teacher = teacher
         self.divergence = divergence
         self.generator = torch.Generator().manual_seed(seed)
         self.environments = Environments(settings, (*self.training_stream, seed), settings.num_envs)
@@ -73,7 +74,7 @@ class Control:
         self.returns = [0.0] * settings.num_envs
         self.last_return = float("nan")
         half = settings.labels == "sign"
-        self.shares = Shares(
+        self.true_shares = Shares(
             0.5 if half else settings.top / settings.samples,
             0.5 if half else settings.bottom / settings.samples,
         )
@@ -87,9 +88,7 @@ class Control:
                 taken = self.environments.steps - before
                 self.owed += taken * self.settings.updates_per_env_step
             self.owed -= 1
-            batch = self.draw()
-            self.update_shares(batch.labels)
-            yield batch
+            yield self.draw()
 
     @torch.no_grad()
     def act(self) -> None:
@@ -144,6 +143,8 @@ class Control:
         actions = reference.mean[:, None] + reference.std[:, None] * noise
         q = self.reference.value(next_observation, actions)
         score = q - self.settings.bound_penalty * beyond_bounds(actions)
+        labels = self.label(score)
+        self.update_shares(labels)
         return ControlBatch(
             observation=observation,
             action=found.action,
@@ -152,7 +153,7 @@ class Control:
             reference=reference,
             samples=actions,
             score=score,
-            labels=self.label(score),
+            labels=self.teacher.says(labels, self.shares),
         )
 
     def label(self, score: Tensor) -> Labels:
@@ -167,19 +168,23 @@ class Control:
             return
         rate = min(1.0, ranks.count() * labels.accept.numel() / SHARE_WINDOW)
         accept = ranks.mean(labels.accept.mean().item())
-        accept = self.shares.accept + rate * (accept - self.shares.accept)
-        self.shares = Shares(accept, 1 - accept)
+        accept = self.true_shares.accept + rate * (accept - self.true_shares.accept)
+        self.true_shares = Shares(accept, 1 - accept)
+
+    @property
+    def shares(self) -> Shares:
+        """The shares of the labels after the teacher's swaps."""
+        return self.teacher.shares(self.true_shares)
 
     def feedback(self, batch: ControlBatch) -> Feedback:
         """Compare the policy with the reference on the labelled actions."""
-        labels = batch.labels.visible(self.feedback_mode)
         policy = self.policy.actor(batch.next_observation)
         compared = compare(policy, batch.reference, batch.samples, self.divergence)
         return Feedback(
             logp=compared.logp,
             kl=compared.kl.total(),
-            accept=labels.accept,
-            reject=labels.reject,
+            accept=batch.labels.accept,
+            reject=batch.labels.reject,
             reference_logp=compared.reference_logp,
             score=batch.score,
             kl_parts=compared.kl,
@@ -273,7 +278,7 @@ class Control:
             "environments": self.environments.state_dict(),
             "windows": [window.state_dict() for window in self.windows],
             "replay": self.replay.state_dict(),
-            "shares": list(self.shares),
+            "shares": list(self.true_shares),
             "owed": self.owed,
             "returns": list(self.returns),
             "last_return": self.last_return,
@@ -286,7 +291,7 @@ class Control:
         for window, saved in zip(self.windows, state["windows"], strict=True):
             window.load_state_dict(saved)
         self.replay.load_state_dict(state["replay"])
-        self.shares = Shares(*state["shares"])
+        self.true_shares = Shares(*state["shares"])
         self.owed = state["owed"]
         self.returns = list(state["returns"])
         self.last_return = state["last_return"]

@@ -32,6 +32,7 @@ from suite.feedback import (
     label_by_threshold,
 )
 from suite.stopwatch import spent
+from suite.teacher import Teacher
 
 SHARE_WINDOW = 16_384  # samples over which the shares of the labels are averaged
 EVAL_SAMPLES = 4
@@ -43,6 +44,7 @@ class LMBatch(NamedTuple):
 
     tokens: Tokens  # B·K sequences
     score: Tensor  # [B, K]
+    labels: Labels  # [B, K] each, as the learner sees them
 
 
 class LanguageModel:
@@ -52,14 +54,14 @@ class LanguageModel:
         self,
         settings: LMConfig,
         *,
-        feedback: str,
+        teacher: Teacher,
         divergence: str,
         seed: int,
         cache: Path,
         device: torch.device,
     ) -> None:
         self.settings = settings
-        self.feedback_mode = feedback
+        self.teacher = teacher
         self.divergence = divergence
         self.dimensions = None
         self.task = build_task(settings)
@@ -80,7 +82,7 @@ class LanguageModel:
         self.held_out = self.draw(evaluation, settings.eval_prompts, held_out=True)
         self.start_logp = self.measure().reference_logp
         first = self.draw(self.generator, settings.share_prompts, held_out=False)
-        self.shares = shares_of(labels_of(first.score, settings.labels))
+        self.true_shares = shares_of(labels_of(first.score, settings.labels))
         self.waiting: list[LMBatch] = []  # sampled ahead
         self.said: list[dict[str, Any]] = []
 
@@ -92,17 +94,21 @@ class LanguageModel:
                 with spent("sampling"):
                     self.waiting = self.draw_several(plan.ahead)
             batch = self.waiting.pop(0)
-            self.update_shares(batch.score)
-            yield batch
+            self.update_shares(batch.labels)
+            yield batch._replace(labels=self.teacher.says(batch.labels, self.shares))
 
-    def update_shares(self, score: Tensor) -> None:
+    def update_shares(self, labels: Labels) -> None:
         """Average the label shares over a long window: they move when the reference does."""
-        rate = min(1.0, ranks.count() * score.numel() / SHARE_WINDOW)
-        found = shares_of(labels_of(score, self.settings.labels))
-        new = (ranks.mean(share) for share in found)
-        self.shares = Shares(
-            *(old + rate * (now - old) for old, now in zip(self.shares, new, strict=True))
+        rate = min(1.0, ranks.count() * labels.accept.numel() / SHARE_WINDOW)
+        new = (ranks.mean(share) for share in shares_of(labels))
+        self.true_shares = Shares(
+            *(old + rate * (now - old) for old, now in zip(self.true_shares, new, strict=True))
         )
+
+    @property
+    def shares(self) -> Shares:
+        """The shares of the labels after the teacher's swaps."""
+        return self.teacher.shares(self.true_shares)
 
     def draw_several(self, count: int) -> list[LMBatch]:
         """Draw and judge several batches at once, which fill the sampler's slots better."""
@@ -111,12 +117,10 @@ class LanguageModel:
             self.generator, count * self.settings.prompts, held_out=False, share=True
         )
         return [
-            LMBatch(
-                self.laid(
-                    Drawn(
-                        drawn.prompts[i : i + size],
-                        drawn.completions[i * samples : (i + size) * samples],
-                    )
+            self.judged(
+                Drawn(
+                    drawn.prompts[i : i + size],
+                    drawn.completions[i * samples : (i + size) * samples],
                 ),
                 score[i : i + size],
             )
@@ -126,7 +130,11 @@ class LanguageModel:
     def draw(self, generator: torch.Generator, count: int, *, held_out: bool) -> LMBatch:
         """Draw prompts, K completions each from the reference, and judge them."""
         _, drawn, score = self.sampled(generator, count, held_out=held_out, share=False)
-        return LMBatch(self.laid(drawn), score)
+        return self.judged(drawn, score)
+
+    def judged(self, drawn: Drawn, score: Tensor) -> LMBatch:
+        """Return a batch of completions with their true labels."""
+        return LMBatch(self.laid(drawn), score, labels_of(score, self.settings.labels))
 
     def sampled(
         self, generator: torch.Generator, count: int, *, held_out: bool, share: bool
@@ -168,15 +176,14 @@ class LanguageModel:
         return collate(groups, self.tokenizer.pad_token_id, self.share_prompt)
 
     def feedback(self, batch: LMBatch) -> Feedback:
-        """Accept the completions that the judge prefers, reject others."""
-        labels = labels_of(batch.score, self.settings.labels).visible(self.feedback_mode)
+        """Compare the policy with the reference on the labelled completions."""
         found, tokens = self.compare(batch)
         shape = batch.score.shape
         return Feedback(
             logp=found.logp.view(shape),
             kl=found.kl.view(shape).mean(1),
-            accept=labels.accept,
-            reject=labels.reject,
+            accept=batch.labels.accept,
+            reject=batch.labels.reject,
             reference_logp=found.reference_logp.view(shape),
             tokens=tokens,
             score=batch.score,
@@ -210,7 +217,7 @@ class LanguageModel:
         the first reference: exact per token while that is still the reference, else estimated.
         """
         statistics = self.measure()
-        labels = labels_of(self.held_out.score, self.settings.labels)
+        labels = self.held_out.labels
         first = self.start_logp.to(statistics.logp.device)
         moved = not torch.allclose(first, statistics.reference_logp, atol=1e-3, rtol=1e-3)
         kl = first - statistics.logp if moved else statistics.kl
@@ -266,15 +273,18 @@ class LanguageModel:
         """Return the random stream, the label shares, and what was sampled ahead."""
         return {
             "generator": self.generator.get_state(),
-            "shares": list(self.shares),
+            "shares": list(self.true_shares),
             "waiting": [[list(batch.tokens), batch.score] for batch in self.waiting],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from there."""
         self.generator.set_state(state["generator"])
-        self.shares = Shares(*state["shares"])
-        self.waiting = [LMBatch(Tokens(*tokens), score) for tokens, score in state["waiting"]]
+        self.true_shares = Shares(*state["shares"])
+        self.waiting = [
+            LMBatch(Tokens(*tokens), score, labels_of(score, self.settings.labels))
+            for tokens, score in state["waiting"]
+        ]
 
 
 def labels_of(score: Tensor, plan: LabelConfig) -> Labels:

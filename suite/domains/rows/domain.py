@@ -25,6 +25,7 @@ from suite.domains.rows.tokens import Encoded, RowsBatch
 from suite.feedback import Feedback, Labels, Shares, TokenFeedback
 from suite.keys import ConfigError
 from suite.objectives.pmpo import smallest_beta
+from suite.teacher import Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +37,14 @@ class Rows:
         self,
         settings: RowsConfig,
         *,
-        feedback: str,
+        teacher: Teacher,
         divergence: str,
         seed: int,
         cache: Path,
         device: torch.device,
     ) -> None:
         self.settings = settings
-        self.feedback_mode = feedback
+        self.teacher = teacher
         self.divergence = divergence
         self.seed = seed
         self.dimensions = None
@@ -60,8 +61,9 @@ class Rows:
         self.share = can_share(inner(self.policy), self.tokenizer.pad_token_id)
         counts: Counter[str] = Counter()
         encoded = [self.encode(*each, counts) for each in read.values()]
-        self.rows, self.held_out = self.split(*encoded)
-        self.shares = self.label_shares()
+        rows, self.held_out = self.split(*encoded)
+        self.shares = teacher.shares(self.label_shares(rows))
+        self.rows = self.taught(rows)
         self.tell(counts)
         self.state = {"epoch": 0, "position": 0}
 
@@ -87,19 +89,27 @@ class Rows:
             )
         return rows, (held_out or rows)[: self.settings.eval_rows]
 
-    def label_shares(self) -> Shares:
+    def label_shares(self, rows: list[Encoded]) -> Shares:
         """Return the weighted shares of accepted and rejected completions; raises ConfigError."""
-        total = sum(len(group.labels) for group in self.rows)
-        accepted = sum(g.weight * sum(x > 0 for x in g.labels) for g in self.rows) / total
-        rejected = sum(g.weight * sum(x < 0 for x in g.labels) for g in self.rows) / total
+        total, mode = sum(len(group.labels) for group in rows), self.teacher.mode
+        accepted = sum(g.weight * sum(x > 0 for x in g.labels) for g in rows) / total
+        rejected = sum(g.weight * sum(x < 0 for x in g.labels) for g in rows) / total
         wanted = {"positive": accepted, "negative": rejected, "mixed": accepted + rejected}
-        if not wanted[self.feedback_mode]:
+        if not wanted[mode]:
             what = {"positive": "accepted", "negative": "rejected", "mixed": "labelled"}
             raise ConfigError(
-                f"feedback={self.feedback_mode} needs {what[self.feedback_mode]} completions,"
-                f" and none of the {total} is"
+                f"feedback={mode} needs {what[mode]} completions, and none of the {total} is"
             )
         return Shares(accepted, rejected)
+
+    def taught(self, rows: list[Encoded]) -> list[Encoded]:
+        """Return the rows with the labels that the learner sees, the same in every epoch."""
+        generator = torch.Generator().manual_seed(self.seed)
+        labels = torch.tensor([label for row in rows for label in row.labels])[:, None]
+        true = Labels(labels.clamp(min=0), (-labels).clamp(min=0))
+        seen = self.teacher.says(true, self.shares, generator)
+        signed = iter((seen.accept - seen.reject).flatten().tolist())
+        return [row._replace(labels=[next(signed) for _ in row.labels]) for row in rows]
 
     def tell(self, counts: dict[str, int]) -> None:
         """Say what the rows are, before training."""
@@ -112,7 +122,7 @@ class Rows:
             *(lengths[0], lengths[-1], lengths[len(lengths) // 2]),
             *(counts["truncated"], counts["left out"], len(self.held_out)),
         )
-        if rejected and self.feedback_mode != "positive":
+        if rejected and self.teacher.mode != "positive":
             logger.info(
                 "rejected completions need β of at least 1/Z0 = %.3g in expectation; over many"
                 " epochs of a fixed file see to objective.guard, or end at trainer.max_kl",
@@ -135,12 +145,11 @@ class Rows:
         """Return the labels that the learner may see, and how policy and reference compare."""
         shape = batch.accept.shape
         found, tokens = self.compare(batch)
-        labels = Labels(batch.accept, batch.reject).visible(self.feedback_mode)
         return Feedback(
             logp=found.logp.view(shape),
             kl=batch.scale * found.kl.view(shape).mean(1),
-            accept=labels.accept,
-            reject=labels.reject,
+            accept=batch.accept,
+            reject=batch.reject,
             reference_logp=found.reference_logp.view(shape),
             tokens=tokens,
             score=batch.accept - batch.reject,

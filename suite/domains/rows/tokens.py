@@ -25,7 +25,7 @@ class Encoded(NamedTuple):
     """A group as tokens."""
 
     sequences: list[Sequence]
-    labels: list[float]
+    labels: list[float]  # above 0 accepted, below rejected, and how much they count
     weight: float
 
 
@@ -137,7 +137,8 @@ def lay(groups: list[Encoded], pad: int, share: bool, scale: float) -> RowsBatch
     tokens = collate([group.sequences for group in groups], pad, share)
     labels = torch.tensor([group.labels for group in groups])
     weight = scale * torch.tensor([[group.weight] for group in groups], dtype=torch.float32)
-    return RowsBatch(tokens, (labels > 0) * weight, (labels < 0) * weight, torch.tensor(scale))
+    accept, reject = labels.clamp(min=0) * weight, (-labels).clamp(min=0) * weight
+    return RowsBatch(tokens, accept, reject, torch.tensor(scale))
 
 
 def batches(
