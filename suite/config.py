@@ -160,6 +160,8 @@ class Config:
             raise ConfigError(f"sweep must be the name of one folder, found {self.sweep!r}")
         self.trainer.check()
         self.domain.check()
+        if getattr(self.domain, "offline", False):
+            self.check_offline()
         self.objective.check(self.feedback, self.domain.gaussian)
         if self.objective.name != "pmpo" and not self.labels.all_true:
             raise ConfigError(
@@ -193,6 +195,21 @@ class Config:
             raise ConfigError(
                 f"reference.update must be copy or average with domain.name={self.domain.name}, or"
                 " nothing is learned from the first policy and the first critic; found frozen"
+            )
+
+    def check_offline(self) -> None:
+        """Raise ConfigError for what needs samples of the reference, where there are only data."""
+        name = self.domain.name
+        if self.objective.name in ("dpo", "mpo"):
+            raise ConfigError(
+                f"objective.name={self.objective.name} compares several samples of a context, and"
+                f" domain.name={name} has one of each; use pmpo or weighted"
+            )
+        if self.divergence != "forward" or getattr(self.objective, "guard", None) is not None:
+            raise ConfigError(
+                "objective.divergence must be forward and objective.guard null with"
+                f" domain.name={name}, whose anchor is behaviour cloning; found"
+                f" {self.divergence} and {getattr(self.objective, 'guard', None)}"
             )
 
     def check_machine(self) -> None:

@@ -47,7 +47,7 @@ def evaluate(path: Path, video: bool = False) -> dict[str, float]:
 
 def prepare_video(config: Config) -> None:
     """Set up rendering, which has to be done before MuJoCo is imported; raises ConfigError."""
-    if config.domain.name != "control":
+    if config.domain.name not in ("control", "offline"):
         raise ConfigError(
             f"--video shows an environment, and domain.name={config.domain.name} has none"
         )

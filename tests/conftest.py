@@ -37,6 +37,16 @@ TINY_CONTROL = [
     "domain.replay_size=1000",
     "trainer.steps_per_call=1",
 ]
+# A hundred steps of the same, recorded; half of the episodes are made out to be successful.
+TINY_OFFLINE = [key for key in TINY_CONTROL if "acting" not in key and "replay" not in key]
+TINY_OFFLINE = [key.replace("domain.warmup", "domain.recording.warmup") for key in TINY_OFFLINE]
+TINY_OFFLINE += [
+    "domain.recording.steps=200",
+    "domain.recording.success=0.001",
+    "domain.recording.share=0.5",
+    "domain.recording.batch_size=4",
+    "domain.recording.network.hidden_size=16",
+]
 # The same model, and its completions as rows.
 TINY_ROWS = ["domain.batch_size=4", "domain.eval_rows=8", "domain.builtin.prompts=32"]
 TINY_ROWS += ["domain.builtin.samples=16"]  # or hardly any would be right
@@ -46,10 +56,13 @@ TINY_ROWS += [
     if key.startswith(("domain.digits", "domain.model", "domain.pretrain"))
 ]
 TINY = {"bandit": ["domain.dimensions=3", "domain.contexts=4"], "lm": TINY_LM}
-TINY |= {"control": TINY_CONTROL, "rows": TINY_ROWS}
+TINY |= {"control": TINY_CONTROL, "rows": TINY_ROWS, "offline": TINY_OFFLINE}
+TINY |= {"archive": ["domain.dimensions=3", "domain.points=32", "domain.batch_size=8"]}
 BASE = {
     "bandit": "configs/bandit/sphere.yaml",
+    "archive": "configs/archive/sphere.yaml",
     "control": "configs/control/cartpole-swingup.yaml",
+    "offline": "configs/offline/cartpole-swingup.yaml",
     "lm": "configs/lm/arithmetic.yaml",
     "rows": "configs/lm/rows.yaml",
 }

@@ -41,14 +41,17 @@ def test_overrides_win_over_the_file_which_wins_over_defaults() -> None:
         ("domain.top=3", r"domain\.top \+ domain\.bottom must be at most domain\.samples=4"),
         (
             "domain.name=chess",
-            r"domain\.name must be one of bandit, control, lm, rows; found 'chess'",
+            r"domain\.name must be one of archive, bandit, control, lm, offline, rows; found 'chess'",
         ),
-        ("objective.name=ppo", r"objective\.name must be one of pmpo, dpo, mpo; found 'ppo'"),
+        (
+            "objective.name=ppo",
+            r"objective\.name must be one of pmpo, dpo, mpo, weighted; found 'ppo'",
+        ),
         ("trainer=3", r"trainer holds keys such as trainer\.steps; it takes no value"),
         ("objective.divergence=reverse", r"reverse does not bound the rejected term.*alpha=0\.5"),
         (
             "domain.name=[a]",
-            r"domain\.name must be one of bandit, control, lm, rows; found \['a'\]",
+            r"domain\.name must be one of archive, bandit, control, lm, offline, rows; found \['a'\]",
         ),
         ("optimizer.beta2=1", r"optimizer\.beta2 must be less than 1, found 1"),
         ("optimizer.lr=inf", r"optimizer\.lr must be a finite number, found inf"),
@@ -94,7 +97,10 @@ def test_dpo_needs_both_kinds_of_feedback() -> None:
     [
         ("seed: 1\n  domain: x\n", r"bad\.yaml, line 2: not valid YAML"),
         ("- a\n- b\n", r"bad\.yaml: expected a mapping of keys, found list"),
-        ("", r"bad\.yaml: domain\.name must be one of bandit, control, lm, rows; found nothing"),
+        (
+            "",
+            r"bad\.yaml: domain\.name must be one of archive, bandit, control, lm, offline, rows; found nothing",
+        ),
         ("domain: bandit\n", r"bad\.yaml: domain must hold keys such as domain\.name"),
         ("domain: {name: bandit}\nsed: 1\n", r"bad\.yaml: unknown key sed; did you mean seed\?"),
         ("seed: 1\nseed: 2\ndomain: {name: bandit}\n", r"bad\.yaml.*[Dd]uplicate"),

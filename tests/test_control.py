@@ -10,6 +10,8 @@ from torch import Tensor
 
 from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
 from suite.domains.control.domain import Control, ControlBatch, beyond_bounds
+from suite.domains.control.environments import Environments
+from suite.domains.control.evaluation import Played, play
 from suite.domains.control.nstep import Transition
 from suite.evaluate import evaluate
 from suite.feedback import Feedback
@@ -144,18 +146,24 @@ def test_returns_that_grow_beyond_what_the_critic_can_express_are_said(
     assert "lies outside the categorical critic's 0 to 1e-06" in caplog.text
 
 
+def played(domain: Control) -> Played:
+    settings = domain.settings
+    env = Environments(settings, domain.evaluation_stream, 1)
+    return play(env, domain.policy, settings.eval_episodes)
+
+
 def test_the_discounted_return_of_an_evaluation_is_that_of_its_rewards(tmp_path: Path) -> None:
     domain = small_control(tmp_path, eval_episodes=2)
-    rewards, _ = domain.play(domain.policy)
+    rewards, _ = played(domain)
     by_hand = [sum(0.99**t * r for t, r in enumerate(episode)) for episode in rewards]
     assert domain.evaluate()["discounted_return"] == pytest.approx(sum(by_hand) / 2)
 
 
 def test_every_episode_of_an_evaluation_starts_from_its_own_fixed_seed(tmp_path: Path) -> None:
     domain = small_control(tmp_path, eval_episodes=3)
-    _, seen = domain.play(domain.policy)
+    _, seen = played(domain)
     other = small_control(tmp_path, eval_episodes=3)
-    _, again = other.play(other.policy)
+    _, again = played(other)
     starts = [states[0] for states in seen]
     assert len({tuple(s.tolist()) for s in starts}) == 3
     assert all(torch.equal(a[0], b[0]) for a, b in zip(seen, again, strict=True))

@@ -58,7 +58,7 @@ def test_of_two_critics_the_smaller_value_counts_and_both_learn() -> None:
 
 def test_the_actor_starts_wide_and_central_and_its_mean_does_not_go_far() -> None:
     torch.manual_seed(0)
-    actor = Actor(SMALL, 3, 2, initial_std=0.7)
+    actor = Actor(ControlConfig(actor=SMALL), 3, 2)
     mean, std = actor(torch.randn(100, 3))
     assert mean.abs().max() < 0.5
     assert std.mean().item() == pytest.approx(0.7, abs=0.05)

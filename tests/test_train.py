@@ -20,6 +20,8 @@ from tests.conftest import BASE, TINY, Tiny
 LONG = {
     "bandit": ["trainer.steps=3000", "trainer.checkpoint_every=250", "trainer.log_every=10"],
     "control": ["trainer.steps=400", "trainer.checkpoint_every=50", "trainer.log_every=2"],
+    "archive": ["trainer.steps=3000", "trainer.checkpoint_every=250", "trainer.log_every=10"],
+    "offline": ["trainer.steps=400", "trainer.checkpoint_every=50", "trainer.log_every=2"],
     "lm": ["trainer.steps=60", "trainer.checkpoint_every=7", "trainer.log_every=1"],
     "rows": ["trainer.steps=150", "trainer.checkpoint_every=7", "trainer.log_every=1"],
 }

@@ -4,9 +4,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from suite.domains.archive.config import ArchiveConfig
 from suite.domains.bandit.config import BanditConfig
 from suite.domains.control.config import ControlConfig
 from suite.domains.lm.config import LMConfig
+from suite.domains.offline.config import OfflineConfig
 from suite.domains.rows.config import RowsConfig
 
 if TYPE_CHECKING:
@@ -14,9 +16,11 @@ if TYPE_CHECKING:
     from suite.domains.base import Domain
 
 DOMAINS: dict[str, tuple[type, str]] = {
+    "archive": (ArchiveConfig, "suite.domains.archive.domain:Archive"),
     "bandit": (BanditConfig, "suite.domains.bandit.domain:Bandit"),
     "control": (ControlConfig, "suite.domains.control.domain:Control"),
     "lm": (LMConfig, "suite.domains.lm.domain:LanguageModel"),
+    "offline": (OfflineConfig, "suite.domains.offline.domain:Offline"),
     "rows": (RowsConfig, "suite.domains.rows.domain:Rows"),
 }
 

@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
 
-from suite.objectives.config import DPOConfig, MPOConfig, PMPOConfig
+from suite.objectives.config import DPOConfig, MPOConfig, PMPOConfig, WeightedConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,6 +14,7 @@ OBJECTIVES: dict[str, tuple[type, str]] = {
     "pmpo": (PMPOConfig, "suite.objectives.pmpo"),
     "dpo": (DPOConfig, "suite.objectives.dpo"),
     "mpo": (MPOConfig, "suite.objectives.mpo"),
+    "weighted": (WeightedConfig, "suite.objectives.weighted"),
 }
 
 

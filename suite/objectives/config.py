@@ -142,3 +142,27 @@ class MPOConfig:
     def resolved(self, feedback: str) -> dict[str, object]:
         """Return derived values for the signature: none."""
         return {}
+
+
+@dataclass
+class WeightedConfig:
+    """Weighted maximum likelihood: CRR, arXiv 2006.15134, or AWR, arXiv 1910.00177."""
+
+    name: Literal["weighted"] = key("weighted", "this objective")
+    weight: Literal["binary", "exp"] = key(
+        "binary", "1 where the advantage is at least 0, or its exponential"
+    )
+    temperature: float = key(1.0, "of the exponential, in units of the score", above=0)
+    largest: float = key(20.0, "largest weight of the exponential", above=0)
+
+    def check(self, feedback: str, gaussian: bool) -> None:
+        """Raise ConfigError where these settings do not fit `feedback`."""
+        if feedback != "mixed":
+            raise ConfigError(
+                "objective.name=weighted weighs samples by their scores and sees no labels:"
+                f" it needs feedback=mixed, found {feedback}"
+            )
+
+    def resolved(self, feedback: str) -> dict[str, object]:
+        """Return derived values for the signature: none."""
+        return {}

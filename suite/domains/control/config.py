@@ -31,14 +31,9 @@ class CriticConfig:
 
 
 @dataclass
-class ControlConfig:
-    """An actor and a critic that learn from the replay of an environment."""
+class TaskConfig:
+    """A task, actor and critic, and how they are evaluated: with and without acting in between."""
 
-    gaussian: ClassVar[bool] = True
-    reference_must_follow: ClassVar[bool] = True  # it samples the actions, and judges them
-    groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
-    spreadable: ClassVar[bool] = False  # whether its networks may be spread over ranks
-    name: Literal["control"] = key("control", "this domain")
     task: str = key(
         "cartpole-swingup",
         "a Control Suite task as DOMAIN-TASK, or a Gymnasium id such as Pendulum-v1",
@@ -49,13 +44,77 @@ class ControlConfig:
         "environment steps after which an episode is cut off; the task's own limit counts too",
         at_least=1,
     )
+    normalize_observations: bool = key(False, "by running mean and deviation, cut off at ±5")
+    batch_size: int = key(128, "states per batch", at_least=1)
+    samples: int = key(4, "actions of the reference per state, K", at_least=2)
+    n_step: int = key(5, "actions whose rewards a target sums", at_least=1)
+    discount: float = key(0.99, "of the reward after one action", at_least=0, below=1)
+    initial_std: float = key(0.7, "the policy's deviation at the start; actions lie in ±1", above=0)
+    smallest_std: float = key(1e-3, "below which the policy's deviation cannot fall", above=0)
+    largest_std: float | None = key(
+        None,
+        "above which it cannot rise: with both, the density of actions is bounded, and so is any"
+        " loss on data",
+        above=0,
+    )
+    actor: NetworkConfig = section(NetworkConfig, "the policy's network")
+    critic_network: NetworkConfig = section(NetworkConfig, "the critic's network")
+    critic: CriticConfig = section(CriticConfig, "what the critic predicts")
+    eval_episodes: int = key(10, "episodes of an evaluation, with the mean action", at_least=1)
+
+    def check(self) -> None:
+        """Raise ConfigError where keys do not fit each other."""
+        if not re.fullmatch(r"\w+(-\w+)+", self.task):
+            raise ConfigError(
+                "domain.task must be a Control Suite task such as walker-walk or a Gymnasium id"
+                f" such as Pendulum-v1, found {self.task!r}"
+            )
+        if self.critic.head == "two_hot" and self.gymnasium and self.critic.high is None:
+            raise ConfigError(
+                f"domain.critic.high must be given with domain.critic.head=two_hot and the"
+                f" Gymnasium task {self.task}, whose rewards may leave 0 to 1; or take head=mse"
+            )
+        largest = float("inf") if self.largest_std is None else self.largest_std
+        if not self.smallest_std < self.initial_std < largest:
+            raise ConfigError(
+                "domain.initial_std must lie between domain.smallest_std and domain.largest_std,"
+                f" {self.smallest_std:g} and {largest:g}; found {self.initial_std:g}"
+            )
+        low, high = self.support()
+        if not low < high:
+            raise ConfigError(
+                f"domain.critic.low must be less than domain.critic.high={high:g}, found {low:g}"
+            )
+
+    def check_machine(self) -> None:
+        """Raise ConfigError where this machine has not what the task needs, or no such task."""
+        from suite.domains.control.tasks import check_task
+
+        check_task(self.task, self.gymnasium)
+
+    @property
+    def gymnasium(self) -> bool:
+        """Whether the task is Gymnasium's, told by the version at its end."""
+        return re.search(r"-v\d+$", self.task) is not None
+
+    def support(self) -> tuple[float, float]:
+        """Return the smallest and the largest value of the categorical head."""
+        largest = self.action_repeat / (1 - self.discount)
+        return self.critic.low, self.critic.high if self.critic.high is not None else largest
+
+
+@dataclass
+class ControlConfig(TaskConfig):
+    """An actor and a critic that learn from the replay of an environment."""
+
+    gaussian: ClassVar[bool] = True
+    reference_must_follow: ClassVar[bool] = True  # it samples the actions, and judges them
+    groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
+    spreadable: ClassVar[bool] = False  # whether its networks may be spread over ranks
+    name: Literal["control"] = key("control", "this domain")
     num_envs: int = key(
         1, "environments; more than one run in processes of their own, stepped together", at_least=1
     )
-    normalize_observations: bool = key(False, "by running mean and deviation, cut off at ±5")
-
-    batch_size: int = key(128, "states per batch", at_least=1)
-    samples: int = key(4, "actions of the reference per state, K", at_least=2)
     labels: Literal["sign", "rank"] = key(
         "sign", "accept where the score is at least the state's mean over the K, or the `top` best"
     )
@@ -77,37 +136,15 @@ class ControlConfig:
         "environment steps acted at a time, with one policy; divided by action_repeat",
         at_least=1,
     )
-    n_step: int = key(5, "actions whose rewards a target sums", at_least=1)
-    discount: float = key(0.99, "of the reward after one action", at_least=0, below=1)
     replay_size: int = key(1_000_000, "transitions kept", at_least=1)
-
-    initial_std: float = key(0.7, "the policy's deviation at the start; actions lie in ±1", above=0)
-    actor: NetworkConfig = section(NetworkConfig, "the policy's network")
-    critic_network: NetworkConfig = section(NetworkConfig, "the critic's network")
-    critic: CriticConfig = section(CriticConfig, "what the critic predicts")
-    eval_episodes: int = key(10, "episodes of an evaluation, with the mean action", at_least=1)
 
     def check(self) -> None:
         """Raise ConfigError where keys do not fit each other."""
-        if not re.fullmatch(r"\w+(-\w+)+", self.task):
-            raise ConfigError(
-                "domain.task must be a Control Suite task such as walker-walk or a Gymnasium id"
-                f" such as Pendulum-v1, found {self.task!r}"
-            )
+        super().check()
         if self.labels == "rank" and self.top + self.bottom > self.samples:
             raise ConfigError(
                 f"domain.top + domain.bottom must be at most domain.samples={self.samples},"
                 f" found {self.top} + {self.bottom}"
-            )
-        if self.critic.head == "two_hot" and self.gymnasium and self.critic.high is None:
-            raise ConfigError(
-                f"domain.critic.high must be given with domain.critic.head=two_hot and the"
-                f" Gymnasium task {self.task}, whose rewards may leave 0 to 1; or take head=mse"
-            )
-        low, high = self.support()
-        if not low < high:
-            raise ConfigError(
-                f"domain.critic.low must be less than domain.critic.high={high:g}, found {low:g}"
             )
         if self.warmup <= self.n_step * self.action_repeat * self.num_envs:
             raise ConfigError(
@@ -115,22 +152,6 @@ class ControlConfig:
                 f" {self.n_step * self.action_repeat * self.num_envs} steps, or there is nothing"
                 f" to learn from; found {self.warmup}"
             )
-
-    def check_machine(self) -> None:
-        """Raise ConfigError where this machine has not what the task needs, or no such task."""
-        from suite.domains.control.tasks import check_task
-
-        check_task(self.task, self.gymnasium)
-
-    @property
-    def gymnasium(self) -> bool:
-        """Whether the task is Gymnasium's, told by the version at its end."""
-        return re.search(r"-v\d+$", self.task) is not None
-
-    def support(self) -> tuple[float, float]:
-        """Return the smallest and the largest value of the categorical head."""
-        largest = self.action_repeat / (1 - self.discount)
-        return self.critic.low, self.critic.high if self.critic.high is not None else largest
 
     def accepted_mean(self) -> float | None:
         """Return m of theory §5, as if Q were linear where the reference samples."""

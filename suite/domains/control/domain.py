@@ -4,7 +4,6 @@ Shapes: N environments, B states, K actions per state, O observation, D action e
 """
 
 import copy
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,18 +12,15 @@ import torch
 from torch import Tensor
 
 from suite import ranks
-from suite.divergences import gaussian_kl
 from suite.domains.control.config import ControlConfig
-from suite.domains.control.environments import Environments, UnusableObservation
+from suite.domains.control.environments import Environments, Outcome
+from suite.domains.control.evaluation import check_support, measure, play
 from suite.domains.control.networks import ActorCritic
 from suite.domains.control.nstep import NStepWindow, Transition
 from suite.domains.control.replay import Replay
 from suite.feedback import Feedback, Labels, Shares, label_by_rank, label_by_sign
 from suite.gaussian import Gaussian, compare
-from suite.keys import ConfigError
 from suite.teacher import Teacher
-
-logger = logging.getLogger(__name__)
 
 SHARE_WINDOW = 65_536  # actions over which the shares of the labels are averaged
 
@@ -97,7 +93,7 @@ class Control:
         for _ in range(max(1, self.settings.acting_steps // self.settings.action_repeat)):
             observation = self.environments.observation
             action = self.explore(policy, observation)
-            outcome = self.environments.step(action)
+            outcome = self.take(action)
             if self.policy.normalizer is not None:
                 self.policy.normalizer.update(outcome.next_observation.to(self.device))
             rewards, terminated, truncated = (part.tolist() for part in outcome[1:])
@@ -111,6 +107,10 @@ class Control:
                     self.last_return, self.returns[i] = self.returns[i], 0.0
         if transitions:
             self.replay.extend(transitions)
+
+    def take(self, action: Tensor) -> Outcome:
+        """Act once in every environment, [N, D]."""
+        return self.environments.step(action)
 
     def explore(self, policy: ActorCritic, observation: Tensor) -> Tensor:
         """Return actions of the policy, uniform ones in the beginning, [N, D] of [N, O]."""
@@ -209,59 +209,16 @@ class Control:
         the critic expects of the first states, `discounted_return` what followed. Before the
         first step ConfigError is raised where the critic's categorical head cannot express that.
         """
-        policy = self.acting_policy()
-        rewards, seen = self.play(policy)
-        discounted = [discounted_sum(episode, self.settings.discount) for episode in rewards]
-        self.check_support(discounted)
-        states = policy.normalized(torch.cat(seen))
-        now, then = policy.actor(states), self.start.actor(states)
-        first = policy.normalized(torch.cat([states_of[:1] for states_of in seen]))
-        expected = policy.value(first, policy.actor(first).mean[:, None])
-        return {
-            "score": sum(map(sum, rewards)) / len(rewards),
-            "kl": gaussian_kl(then, now).total().mean().item(),
-            "std": now.std.mean().item(),
-            "q": expected.mean().item(),
-            "discounted_return": sum(discounted) / len(discounted),
-            "env_steps": float(self.environments.steps),
-        }
-
-    @torch.no_grad()
-    def play(self, policy: ActorCritic) -> tuple[list[list[float]], list[Tensor]]:
-        """Return rewards and observations, [T, O], of each of the evaluation's episodes."""
         if self.evaluation is None:
             self.evaluation = Environments(self.settings, self.evaluation_stream, 1)
-        env, rewards, seen = self.evaluation, [], []
-        env.restart()
-        for _ in range(self.settings.eval_episodes):
-            episode, observations, over = [], [], False
-            while not over:
-                observations.append(env.observation)
-                mean, _ = policy.actor(policy.normalized(env.observation))
-                try:
-                    outcome = env.step(mean.clamp(-1, 1))
-                except UnusableObservation as error:
-                    raise UnusableObservation(f"in an evaluation, {error}") from None
-                episode.append(outcome.reward.item())
-                over = bool(outcome.terminated | outcome.truncated)
-            rewards.append(episode)
-            seen.append(torch.cat(observations))
-        return rewards, seen
-
-    def check_support(self, found: list[float]) -> None:
-        """Raise ConfigError, later warn, where a categorical critic cannot express the values."""
-        low, high = self.settings.support()
-        beyond = [value for value in found if not low <= value <= high]
-        if self.settings.critic.head != "two_hot" or not beyond:
-            return
-        message = (
-            f"a discounted return of {beyond[0]:g} lies outside the categorical critic's {low:g} to"
-            f" {high:g}: set domain.critic.low and domain.critic.high to enclose all values, or"
-            " domain.critic.head=mse"
-        )
-        if self.environments.steps == 0:
-            raise ConfigError(message)
-        logger.warning(message)
+        policy, count = self.acting_policy(), self.settings.eval_episodes
+        played = play(self.evaluation, policy, count)
+        begun = self.environments.steps > 0
+        check_support(self.settings, played.discounted(self.settings.discount), begun)
+        return {
+            **measure(policy, self.start, played, self.settings.discount),
+            "env_steps": float(self.environments.steps),
+        }
 
     def examples(self) -> list[dict[str, Any]]:
         """Return nothing: the numbers say it all."""
@@ -295,14 +252,6 @@ class Control:
         self.owed = state["owed"]
         self.returns = list(state["returns"])
         self.last_return = state["last_return"]
-
-
-def discounted_sum(rewards: list[float], discount: float) -> float:
-    """Return Σ_t γ^t r_t."""
-    total = 0.0
-    for reward in reversed(rewards):
-        total = reward + discount * total
-    return total
 
 
 def beyond_bounds(action: Tensor) -> Tensor:

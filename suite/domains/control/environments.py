@@ -17,7 +17,7 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
-from suite.domains.control.config import ControlConfig
+from suite.domains.control.config import TaskConfig
 from suite.domains.control.tasks import check_task
 from suite.keys import ConfigError
 
@@ -143,7 +143,7 @@ class GymnasiumEpisodes(Episodes, GymEnv):  # type: ignore[misc]
         return found
 
 
-def build(settings: ControlConfig, stream: tuple[int, ...], rendered: bool = False) -> EnvBase:
+def build(settings: TaskConfig, stream: tuple[int, ...], rendered: bool = False) -> EnvBase:
     """Build one environment, its episodes seeded from `stream`; raises ConfigError."""
     check_task(settings.task, settings.gymnasium)
     env = gymnasium(settings, rendered) if settings.gymnasium else control_suite(settings)
@@ -153,19 +153,19 @@ def build(settings: ControlConfig, stream: tuple[int, ...], rendered: bool = Fal
     return env
 
 
-def control_suite(settings: ControlConfig) -> ControlSuiteEpisodes:
+def control_suite(settings: TaskConfig) -> ControlSuiteEpisodes:
     """Build a task of the Control Suite."""
     domain, _, task = settings.task.partition("-")
     return ControlSuiteEpisodes(domain, task, frame_skip=settings.action_repeat)
 
 
-def gymnasium(settings: ControlConfig, rendered: bool) -> GymnasiumEpisodes:
+def gymnasium(settings: TaskConfig, rendered: bool) -> GymnasiumEpisodes:
     """Build an environment of Gymnasium."""
     mode = {"render_mode": "rgb_array"} if rendered else {}
     return GymnasiumEpisodes(settings.task, frame_skip=settings.action_repeat, **mode)
 
 
-def build_in_worker(settings: ControlConfig, stream: tuple[int, ...]) -> EnvBase:
+def build_in_worker(settings: TaskConfig, stream: tuple[int, ...]) -> EnvBase:
     """Build one environment in a process that leaves stop signals to its parent."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -182,7 +182,7 @@ class Environments:
 
     def __init__(
         self,
-        settings: ControlConfig,
+        settings: TaskConfig,
         stream: tuple[int, ...],
         count: int,
         rendered: bool = False,

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, relu, softplus
 
-from suite.domains.control.config import ControlConfig, NetworkConfig
+from suite.domains.control.config import NetworkConfig, TaskConfig
 from suite.gaussian import Gaussian
 
 LARGEST_MEAN = 1.2  # beyond the bound, so that the clipped mean can be the bound itself
-SMALLEST_STD = 1e-3  # keeps log-probabilities finite when an unbounded loss collapses the policy
 
 
 class Torso(nn.Module):
@@ -38,22 +37,28 @@ class Actor(nn.Module):
     A mean that is far out loses its way back: all samples are clipped to the same action.
     """
 
-    def __init__(
-        self, settings: NetworkConfig, observation_size: int, action_size: int, initial_std: float
-    ) -> None:
+    def __init__(self, settings: TaskConfig, observation_size: int, action_size: int) -> None:
         super().__init__()
-        self.first = nn.Linear(observation_size, settings.hidden_size)
-        self.torso = Torso(settings, 2 * action_size)
+        self.first = nn.Linear(observation_size, settings.actor.hidden_size)
+        self.torso = Torso(settings.actor, 2 * action_size)
         with torch.no_grad():  # start near zero mean and `initial_std` in every state
             self.torso.last.weight.mul_(0.1)
             self.torso.last.bias.zero_()
-        self.offset = math.log(math.expm1(initial_std))
+        self.low, self.high = settings.smallest_std, settings.largest_std
+        above = settings.initial_std - self.low
+        if self.high is None:
+            self.offset = math.log(math.expm1(above))
+        else:
+            self.offset = math.log(above / (self.high - settings.initial_std))
 
     def forward(self, observation: Tensor) -> Gaussian:
         """Return the policy, [B, D] each, from [B, O]."""
         mean, raw = self.torso(self.first(observation)).chunk(2, -1)
         bounded = LARGEST_MEAN * (mean / LARGEST_MEAN).tanh()
-        return Gaussian(bounded, softplus(raw + self.offset) + SMALLEST_STD)
+        raw = raw + self.offset
+        if self.high is None:
+            return Gaussian(bounded, softplus(raw) + self.low)
+        return Gaussian(bounded, self.low + (self.high - self.low) * raw.sigmoid())
 
 
 class Critic(nn.Module):
@@ -62,7 +67,7 @@ class Critic(nn.Module):
     The categorical starts even, so that all actions look good until they have been tried.
     """
 
-    def __init__(self, settings: ControlConfig, observation_size: int, action_size: int) -> None:
+    def __init__(self, settings: TaskConfig, observation_size: int, action_size: int) -> None:
         super().__init__()
         network, bins = settings.critic_network, settings.critic.bins
         self.of_observation = nn.Linear(observation_size, network.hidden_size)
@@ -135,11 +140,11 @@ class Normalizer(nn.Module):
 class ActorCritic(nn.Module):
     """What is trained; its copy is the reference policy and the target critic in one."""
 
-    def __init__(self, settings: ControlConfig, observation_size: int, action_size: int) -> None:
+    def __init__(self, settings: TaskConfig, observation_size: int, action_size: int) -> None:
         super().__init__()
         sizes = (observation_size, action_size)
         self.normalizer = Normalizer(observation_size) if settings.normalize_observations else None
-        self.actor = Actor(settings.actor, *sizes, settings.initial_std)
+        self.actor = Actor(settings, *sizes)
         count = 2 if settings.critic.pair else 1
         self.critics = nn.ModuleList(Critic(settings, *sizes) for _ in range(count))
 

@@ -1,0 +1,1 @@
+"""A bandit's scored points, and nothing to try: data-driven optimisation."""

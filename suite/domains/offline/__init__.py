@@ -1,0 +1,1 @@
+"""Control from recorded episodes: nothing is tried while learning."""
