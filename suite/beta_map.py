@@ -6,9 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.comparison import Record, tasks
-from suite.gaussian_theory import smallest_gaussian_beta
-from suite.objectives.config import PMPOConfig
+from suite.comparison import tasks
+from suite.records import Record
 
 
 class BetaPoint(NamedTuple):
@@ -60,10 +59,10 @@ def beta_curves(records: Sequence[Record], stable_above: float | None = None) ->
     """
     curves = []
     for task in tasks(records):
-        chosen = [r for r in records if r.config.domain.task == task and has_beta(r)]
-        for alpha in sorted({alpha_of(r) for r in chosen}):
-            row = [r for r in chosen if alpha_of(r) == alpha]
-            betas = sorted({float(r.config.objective.beta) for r in row})
+        chosen = [r for r in records if r.task == task and has_beta(r)]
+        for alpha in sorted({r.alpha for r in chosen if r.alpha is not None}):
+            row = [r for r in chosen if r.alpha == alpha]
+            betas = sorted({r.beta for r in row if r.beta is not None})
             points = [beta_point(row, beta, stable_above) for beta in betas]
             curves.append(BetaCurve(task, alpha, points, bound(row), predicted(row)))
     return curves
@@ -71,20 +70,13 @@ def beta_curves(records: Sequence[Record], stable_above: float | None = None) ->
 
 def has_beta(record: Record) -> bool:
     """Tell whether a run has ended and has a number for β; a run that failed is unstable."""
-    objective = record.config.objective
-    fixed = isinstance(objective, PMPOConfig) and not isinstance(objective.beta, str)
-    return fixed and record.state in ("finished", "failed") and record.score is not None
-
-
-def alpha_of(record: Record) -> float:
-    """Return the run's α."""
-    alpha: float = record.config.objective.alpha_under(record.config.feedback)
-    return alpha
+    ended = record.state in ("finished", "failed") and record.score is not None
+    return ended and record.beta is not None
 
 
 def beta_point(records: Sequence[Record], beta: float, stable_above: float | None) -> BetaPoint:
     """Summarise the runs at one β."""
-    runs = [r for r in records if float(r.config.objective.beta) == beta]
+    runs = [r for r in records if r.beta == beta]
     score = np.array([r.score for r in runs], float)
     start = np.array([r.start_score for r in runs], float)
     least = start if stable_above is None else stable_above
@@ -94,16 +86,12 @@ def beta_point(records: Sequence[Record], beta: float, stable_above: float | Non
 
 def bound(records: Sequence[Record]) -> float | None:
     """Return (1−α)/Z0 with the share of rejected samples that the runs measured first."""
-    name = "train/reference_reject_share"
-    shares = [next((row[name] for row in r.metrics if name in row), None) for r in records]
-    known = [share for share in shares if share]
-    return (1 - alpha_of(records[0])) / float(np.mean(known)) if known else None
+    known = [r.reject_share for r in records if r.reject_share]
+    alpha = records[0].alpha
+    return (1 - alpha) / float(np.mean(known)) if known and alpha is not None else None
 
 
 def predicted(records: Sequence[Record]) -> float | None:
     """Return the smallest bounded β, at least 0."""
-    config = records[0].config
-    mean: float | None = config.domain.accepted_mean()
-    if mean is None:
-        return bound(records)
-    return smallest_gaussian_beta(mean, alpha_of(records[0]), config.objective.covariance_weight)
+    of_gaussian = records[0].gaussian_beta
+    return bound(records) if of_gaussian is None else of_gaussian

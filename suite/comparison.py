@@ -1,85 +1,19 @@
 """The runs of a sweep side by side: what tables and figures are made from."""
 
-import base64
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from suite import stats
-from suite.config import Config
-from suite.results import RunFolder, State
+from suite.records import COLUMNS, Record, record_of, value_of
 from suite.stats import Estimate
 from suite.sweep import Sweep
 
-COLUMNS = (
-    "run", "domain", "task", "objective", "feedback", "seed", "status", "step", "score", "kl",
-)  # fmt: skip
 ORDER = ("positive", "negative", "mixed")  # other variants follow in alphabetical order
-
-
-@dataclass(frozen=True)
-class Record:
-    """One run as the report sees it."""
-
-    config: Config
-    folder: RunFolder
-    state: State
-    variant: str
-    """What comparisons group by: feedback mode or objective, and other keys that grids vary."""
-
-    @cached_property
-    def metrics(self) -> list[dict[str, Any]]:
-        """All rows of metrics."""
-        return self.folder.metrics()
-
-    @cached_property
-    def evaluations(self) -> list[dict[str, Any]]:
-        """The rows of metrics that hold a score."""
-        return [row for row in self.metrics if "eval/score" in row]
-
-    @property
-    def score(self) -> float | None:
-        """The last score."""
-        return self.evaluations[-1]["eval/score"] if self.evaluations else None
-
-    @property
-    def start_score(self) -> float | None:
-        """The score before the first step."""
-        return self.evaluations[0]["eval/score"] if self.evaluations else None
-
-    @property
-    def error(self) -> str:
-        """Why the run failed, or nothing."""
-        return str((self.folder.summary() or {}).get("error") or "")
-
-    @property
-    def video(self) -> str | None:
-        """The run's video as base64, if `suite evaluate --video` made one."""
-        path = self.folder.path / "video.mp4"
-        return base64.b64encode(path.read_bytes()).decode() if path.exists() else None
-
-    @cached_property
-    def examples(self) -> list[dict[str, Any]]:
-        """What the policy did at the last evaluation, where that can be shown."""
-        return self.folder.examples()
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """The run's line in scores.csv."""
-        last = self.evaluations[-1] if self.evaluations else {}
-        config = self.config
-        values = (
-            config.run_name, config.domain.name, config.domain.task, config.objective.name,
-            config.feedback, config.seed, self.state, last.get("step"), self.score,
-            last.get("eval/kl"),
-        )  # fmt: skip
-        return dict(zip(COLUMNS, values, strict=True))
 
 
 class Cell(NamedTuple):
@@ -105,13 +39,13 @@ class Improvement(NamedTuple):
 
 def collect(sweep: Sweep) -> list[Record]:
     """Read the runs of a sweep, in the sweep's order."""
-    axes = telling_axes(sweep)
+    telling = telling_axes(sweep)
+    varied = list(dict.fromkeys(axis for axes in sweep.axes.values() for axis in axes))
     records = []
     for config in sweep.points.values():
-        folder = RunFolder.of(config)
-        values = {axis.rpartition(".")[2]: value_of(config, axis) for axis in axes}
+        values = {axis.rpartition(".")[2]: value_of(config, axis) for axis in telling}
         told = [f"{name}={value}" for name, value in values.items() if value is not None]
-        records.append(Record(config, folder, folder.state(), ", ".join([config.variant, *told])))
+        records.append(record_of(config, varied, ", ".join([config.variant, *told])))
     return records
 
 
@@ -132,14 +66,6 @@ def telling_axes(sweep: Sweep) -> list[str]:
     return found
 
 
-def value_of(config: Config, axis: str) -> Any:
-    """Return the value at a dotted key; None where this run's objective has no such key."""
-    value: Any = config
-    for part in axis.split("."):
-        value = getattr(value, part, None)
-    return value
-
-
 def compared_names(sweep: Sweep) -> set[str]:
     """Return the runs that some grid besides the β grid holds."""
     grids = [runs for name, runs in sweep.grids.items() if name != sweep.report.beta_grid]
@@ -149,12 +75,12 @@ def compared_names(sweep: Sweep) -> set[str]:
 def compared(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
     """Leave out the runs that only the β grid holds."""
     names = compared_names(sweep)
-    return [record for record in records if record.config.run_name in names]
+    return [record for record in records if record.name in names]
 
 
 def tasks(records: Sequence[Record]) -> list[str]:
     """Return the tasks in the order of the sweep."""
-    return list(dict.fromkeys(record.config.domain.task for record in records))
+    return list(dict.fromkeys(record.task for record in records))
 
 
 def variants(records: Sequence[Record]) -> list[str]:
@@ -165,11 +91,7 @@ def variants(records: Sequence[Record]) -> list[str]:
 
 def select(records: Sequence[Record], task: str, variant: str) -> list[Record]:
     """Return the finished runs of a task and variant."""
-    return [
-        r
-        for r in records
-        if r.config.domain.task == task and r.variant == variant and r.state == "finished"
-    ]
+    return [r for r in records if r.task == task and r.variant == variant and r.state == "finished"]
 
 
 def cells(records: Sequence[Record]) -> list[Cell]:
@@ -214,7 +136,7 @@ def curve(
     """
     x = "step" if x_axis == "step" else f"eval/{x_axis}"
     series = [
-        {row[x]: row[metric] for row in r.metrics if {x, metric} <= set(row)} for r in records
+        {row[x]: row[metric] for row in r.evaluations if {x, metric} <= set(row)} for r in records
     ]
     steps = sorted(set.intersection(*(set(values) for values in series))) if series else []
     return np.array(steps), np.array([[values[s] for s in steps] for values in series], float)

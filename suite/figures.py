@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from suite import stats
 from suite.beta_map import BetaCurve
-from suite.comparison import Record, curve, select, tasks, variants
+from suite.comparison import curve, select, tasks, variants
+from suite.records import Record
 from suite.stats import Estimate
 from suite.sweep import ReportSettings
 
@@ -60,7 +61,7 @@ def learning_curves(records: Sequence[Record], report: ReportSettings) -> Figure
 
 def starts(record: Record, task: str) -> bool:
     """Tell whether a run of this task has been evaluated at its start."""
-    return record.config.domain.task == task and record.start_score is not None
+    return record.task == task and record.start_score is not None
 
 
 def interval(report: ReportSettings) -> Summary:

@@ -13,9 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from suite import figures
 from suite.beta_map import BetaCurve, beta_curves
 from suite.comparison import (
-    COLUMNS,
     Cell,
-    Record,
     cells,
     collect,
     compared,
@@ -24,6 +22,7 @@ from suite.comparison import (
 )
 from suite.files import read_json, write_bytes, write_text
 from suite.keys import ConfigError
+from suite.records import COLUMNS, Record
 from suite.stats import Estimate
 from suite.sweep import ReportSettings, Sweep
 
@@ -71,8 +70,8 @@ def write_report(sweep: Sweep, command: str) -> Path:
 
 def check_x_axis(name: str, finished: Sequence[Record]) -> None:
     """Raise ConfigError unless finished runs have what learning curves are to run over."""
-    keys = {key for record in finished for row in record.metrics for key in row}
-    known = sorted(key.removeprefix("eval/") for key in keys if not key.startswith("train/"))
+    keys = {key for record in finished for row in record.evaluations for key in row}
+    known = sorted(key.removeprefix("eval/") for key in keys)
     if finished and name not in known:
         raise ConfigError(
             f"report.x_axis must be a number that evaluations hold, one of {', '.join(known)};"
@@ -83,7 +82,7 @@ def check_x_axis(name: str, finished: Sequence[Record]) -> None:
 def grid_records(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
     """Return the runs of the β grid."""
     names = set(sweep.grids[sweep.report.beta_grid]) if sweep.report.beta_grid else set()
-    return [record for record in records if record.config.run_name in names]
+    return [record for record in records if record.name in names]
 
 
 def draw(
@@ -158,6 +157,7 @@ def environments(records: Sequence[Record]) -> list[dict[str, Any]]:
     """Return the distinct environments that the runs were made in, with how many runs each."""
     found: dict[str, dict[str, Any]] = {}
     for record in records:
+        assert record.folder is not None  # it was collected from there
         facts = read_json(record.folder.path / "environment.json")
         if facts is not None:
             entry = found.setdefault(str(facts), {**facts, "runs": 0})

@@ -81,12 +81,15 @@ class Sweep:
         return self.results_dir / self.name
 
 
-def load_sweep(path: Path, overrides: list[str] | None = None) -> Sweep:
+def load_sweep(
+    path: Path, overrides: list[str] | None = None, size: dict[str, Any] | None = None
+) -> Sweep:
     """Read and expand a sweep file; overrides apply to every run.
 
+    `size` holds keys with what takes the place of an axis's values, or of a key's in every run.
     Raises ConfigError naming file, key, what was found and what is allowed.
     """
-    content = read_sweep_file(path)
+    content = sized(read_sweep_file(path), size or {})
     base = (path.parent / content.config).resolve()
     defaults = {"sweep": path.stem, "logging.wandb": "offline"}
     fixed = [*assignments(defaults | content.set), *(overrides or [])]
@@ -100,6 +103,20 @@ def load_sweep(path: Path, overrides: list[str] | None = None) -> Sweep:
     first = next(iter(points.values()))
     axes = {name: list(grid) for name, grid in content.grids.items()}
     return Sweep(first.sweep, Path(first.results_dir), points, grids, axes, content.report)
+
+
+def sized(content: SweepFile, size: dict[str, Any]) -> SweepFile:
+    """Return a sweep file's contents with other values of its axes and keys."""
+    varied = {axis for axes in content.grids.values() for axis in axes}
+    grids = {
+        name: {
+            axis: size.get(axis, values) if len(values) > 1 else values
+            for axis, values in axes.items()
+        }
+        for name, axes in content.grids.items()
+    }
+    fixed = {name: value for name, value in size.items() if name not in varied}
+    return dataclasses.replace(content, grids=grids, set=content.set | fixed)
 
 
 def read_sweep_file(path: Path) -> SweepFile:

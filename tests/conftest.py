@@ -42,7 +42,6 @@ TINY_OFFLINE = [key for key in TINY_CONTROL if "acting" not in key and "replay" 
 TINY_OFFLINE = [key.replace("domain.warmup", "domain.recording.warmup") for key in TINY_OFFLINE]
 TINY_OFFLINE += [
     "domain.recording.steps=200",
-    "domain.recording.success=0.001",
     "domain.recording.share=0.5",
     "domain.recording.batch_size=4",
     "domain.recording.network.hidden_size=16",

@@ -41,7 +41,7 @@ def test_overrides_win_over_the_file_which_wins_over_defaults() -> None:
         ("domain.top=3", r"domain\.top \+ domain\.bottom must be at most domain\.samples=4"),
         (
             "domain.name=chess",
-            r"domain\.name must be one of archive, bandit, control, lm, offline, rows; found 'chess'",
+            r"domain\.name must be one of archive, .*, rows; found 'chess'",
         ),
         (
             "objective.name=ppo",
@@ -51,7 +51,7 @@ def test_overrides_win_over_the_file_which_wins_over_defaults() -> None:
         ("objective.divergence=reverse", r"reverse does not bound the rejected term.*alpha=0\.5"),
         (
             "domain.name=[a]",
-            r"domain\.name must be one of archive, bandit, control, lm, offline, rows; found \['a'\]",
+            r"domain\.name must be one of archive, .*, rows; found \['a'\]",
         ),
         ("optimizer.beta2=1", r"optimizer\.beta2 must be less than 1, found 1"),
         ("optimizer.lr=inf", r"optimizer\.lr must be a finite number, found inf"),
@@ -99,7 +99,7 @@ def test_dpo_needs_both_kinds_of_feedback() -> None:
         ("- a\n- b\n", r"bad\.yaml: expected a mapping of keys, found list"),
         (
             "",
-            r"bad\.yaml: domain\.name must be one of archive, bandit, control, lm, offline, rows; found nothing",
+            r"bad\.yaml: domain\.name must be one of archive, .*, rows; found nothing",
         ),
         ("domain: bandit\n", r"bad\.yaml: domain must hold keys such as domain\.name"),
         ("domain: {name: bandit}\nsed: 1\n", r"bad\.yaml: unknown key sed; did you mean seed\?"),

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from suite.beta_map import beta_curves
-from suite.comparison import COLUMNS, collect, curve
+from suite.comparison import collect, curve
 from suite.figures import judges, learning_curves
 from suite.keys import ConfigError
+from suite.records import COLUMNS
 from suite.report import write_report
 from suite.results import RunFolder
 from suite.sweep import Sweep, load_sweep
@@ -132,9 +133,8 @@ def test_one_unstable_seed_makes_a_beta_unstable(made: Made) -> None:
 
 def test_curves_use_the_steps_that_all_runs_reached(made: Made) -> None:
     sweep = made(MODES, lambda c: 4.0)
-    records = collect(sweep)
-    records[0].folder.log(15, {"eval/score": 9.0})
-    steps, values = curve(records, "eval/score")
+    collect(sweep)[0].folder.log(15, {"eval/score": 9.0})
+    steps, values = curve(collect(sweep), "eval/score")
     assert steps.tolist() == [0, 5, 10]
     assert values.shape == (6, 3)
 

@@ -13,7 +13,9 @@ class RecordingConfig:
     """The episodes that are recorded here where no path is given, from a control run's learning."""
 
     steps: int = key(60_000, "environment steps of the run, while it learns", at_least=1)
-    success: float = key(400.0, "return from which on an episode is successful")
+    success: float | None = key(
+        None, "return from which on an episode is successful; half of the best unless given"
+    )
     share: float = key(
         0.28, "share of successful episodes in what is kept of them", above=0, below=1
     )

@@ -195,13 +195,15 @@ def restore(path: Path, domain: Recording, optimizer: torch.optim.Optimizer) -> 
 def write_mixture(episodes: Sequence[Episode], settings: OfflineConfig, folder: Path) -> None:
     """Write the chosen episodes, and say in the data set what they are."""
     plan = settings.recording
-    chosen = mixture(episodes, plan.success, plan.share)
-    successes = sum(float(e.rewards.sum()) >= plan.success for e in chosen)
+    best = max((float(e.rewards.sum()) for e in episodes), default=0.0)
+    success = best / 2 if plan.success is None else plan.success
+    chosen = mixture(episodes, success, plan.share)
+    successes = sum(float(e.rewards.sum()) >= success for e in chosen)
     about = {
         "description": (
             f"{settings.task}: {len(chosen)} of the {len(episodes)} episodes of {plan.steps:,}"
             f" environment steps in which a policy learned; {successes} have a return of"
-            f" {plan.success:g} or more"
+            f" {success:.4g} or more"
         ),
         "algorithm_name": "PMPO, mixed feedback",
     }

@@ -1,0 +1,349 @@
+"""What the runs say about each claim: a word and a sentence, made from intervals.
+
+A comparison is decided where its 95 % interval leaves no doubt, else neither is better.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from suite import stats
+from suite.beta_map import BetaCurve, beta_curves
+from suite.comparison import curve, select, tasks, variants
+from suite.records import Record
+from suite.stats import Estimate
+
+MODES = ("positive", "negative", "mixed")
+SAME = ((1.0, 0.0), (0.5, 1.0), (0.0, 2.0))  # (α, β) of equal expected gradient (theory §4)
+METHODS = (
+    "BC", "Accept + BC", "Accept", "Reject + BC", "Accept + Reject + BC",
+    "CRR binary", "CRR exp", "AWR",
+)  # fmt: skip
+
+Runs = dict[str, list[Record]]
+
+
+class Verdict(NamedTuple):
+    """Whether a claim holds here, and what was measured."""
+
+    word: str
+    sentence: str
+
+
+OPEN = Verdict("not measured", "Not run yet.")
+
+
+def scores(records: Sequence[Record], task: str, variant: str) -> list[float]:
+    """Return the final scores of a task and variant."""
+    return [float(r.score) for r in select(records, task, variant) if r.score is not None]
+
+
+def gains(records: Sequence[Record]) -> Estimate:
+    """Return the mean gain over the start."""
+    found = [
+        r.score - r.start_score
+        for r in records
+        if r.score is not None and r.start_score is not None
+    ]
+    return stats.mean(np.array(found, float))
+
+
+def compare(first: Sequence[float], second: Sequence[float]) -> str:
+    """Tell whether the first is ahead, behind, or neither, from P(first > second)."""
+    found = stats.probability_of_improvement(np.array(first), np.array(second))
+    if found.low > 0.5:
+        return "ahead"
+    return "behind" if found.high < 0.5 else "even"
+
+
+def counted(outcomes: Sequence[str]) -> str:
+    """Say how often it was ahead, behind and neither."""
+    ahead, behind = outcomes.count("ahead"), outcomes.count("behind")
+    return f"ahead in {ahead}, behind in {behind} and neither in {outcomes.count('even')}"
+
+
+def p1(runs: Runs) -> Verdict:
+    """Bandits: every mode optimises; mixed against DPO."""
+    records = runs["bandit_dimensions"]
+    if not records:
+        return OPEN
+    gained = [gains(select(records, t, m)).low > 0 for t in tasks(records) for m in MODES]
+    rivals = [v for v in variants(records) if v.startswith("dpo")]
+    outcomes = [
+        compare(scores(records, task, "mixed"), scores(records, task, rival))
+        for task in tasks(records)
+        for rival in rivals
+        if scores(records, task, rival)
+    ]
+    sentence = (
+        f"{sum(gained)} of {len(gained)} combinations of function, dimension and kind of feedback"
+        f" end above their start. Against DPO mixed feedback is {counted(outcomes)} of"
+        f" {len(outcomes)} comparisons."
+    )
+    behind = outcomes.count("behind")
+    if not all(gained):
+        return Verdict("does not hold", sentence)
+    return Verdict("holds in part" if behind else "holds", sentence)
+
+
+def p2(runs: Runs) -> Verdict:
+    """Control: every mode learns; mixed against MPO and DPO."""
+    modes, rivals = runs["control"], runs["control_baselines"]
+    if not modes or not rivals:
+        return OPEN
+    task = tasks(modes)[0]
+    means = {mode: stats.mean(np.array(scores(modes, task, mode))) for mode in MODES}
+    told = ", ".join(f"{mode} {told_of(mean)}" for mode, mean in means.items())
+    outcomes = {
+        (t, rival): compare(scores(rivals, t, "mixed"), scores(rivals, t, rival))
+        for t in tasks(rivals)
+        for rival in ("mpo", "dpo")
+        if scores(rivals, t, rival)
+    }
+    against = "; ".join(f"{rival.upper()} on {t}: {o}" for (t, rival), o in outcomes.items())
+    sentence = f"{task}: {told}. Mixed feedback against {against}."
+    learned = all(mean.low > 50 for mean in means.values())
+    if not learned or "behind" in outcomes.values():
+        return Verdict("holds in part", sentence)
+    return Verdict("holds", sentence)
+
+
+def told_of(found: Estimate, factor: float = 1.0) -> str:
+    """Write an estimate with its interval."""
+    value, low, high = (factor * part for part in found)
+    text = f"{value:.3g}"
+    return text if np.isnan(low) else f"{text} [{low:.3g}, {high:.3g}]"
+
+
+def told_threshold(row: BetaCurve) -> str:
+    """Say where a threshold was measured and predicted."""
+    measured = "nowhere" if row.measured is None else f"from {row.measured:g} on"
+    expected = "?" if row.predicted is None else f"{row.predicted:.3g}"
+    return f"α = {row.alpha:g} {measured} (predicted {expected})"
+
+
+def thresholds(curves: Sequence[BetaCurve]) -> tuple[int, int, str]:
+    """Return how many thresholds agree, of how many, and a sentence about them."""
+    known = [row for row in curves if row.predicted is not None]
+    agree = sum(row.agrees is True for row in known)
+    told = {
+        task: [told_threshold(r) for r in known if r.task == task]
+        for task in {r.task: 0 for r in known}
+    }
+    text = "; ".join(f"{task}: stable {', '.join(rows)}" for task, rows in told.items())
+    return agree, len(known), text
+
+
+def p3(runs: Runs) -> Verdict:
+    """Thresholds of β on bandits and in control, and pairs of equal gradient."""
+    bandit = [r for r in runs["bandit_beta"] if not same_pair(r)]
+    curves = beta_curves(bandit) + beta_curves(runs["control_beta"])
+    if not curves:
+        return OPEN
+    agree, known, text = thresholds(curves)
+    sentence = (
+        f"{agree} of {known} thresholds lie within one grid step of their prediction. {text}."
+    )
+    together, steps = equivalence(runs["bandit_beta"])
+    if steps:
+        sentence += (
+            f" The curves of (α, β) = (1, 0), (½, 1) and (0, 2) overlap at {together} of {steps}"
+            " evaluations."
+        )
+    return Verdict("holds" if agree == known and together == steps else "holds in part", sentence)
+
+
+def same_pair(record: Record) -> bool:
+    """Tell whether a run belongs to the pairs that are compared as curves: by its seed."""
+    return record.seed >= 5 and (record.alpha, record.beta) in SAME
+
+
+def equivalence(records: Sequence[Record]) -> tuple[int, int]:
+    """Return at how many evaluations the intervals of all three pairs overlap, and of how many."""
+    found = [curve_of(records, pair)[1] for pair in SAME]
+    if not all(len(values) > 1 for values in found):
+        return 0, 0
+    together, steps = 0, found[0].shape[1]
+    for i in range(steps):
+        each = [stats.interquartile_mean(values[:, i]) for values in found]
+        together += max(e.low for e in each) <= min(e.high for e in each)
+    return together, steps
+
+
+def curve_of(records: Sequence[Record], pair: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps and the scores of the runs of a pair, [T] and [N, T]."""
+    chosen = [r for r in records if same_pair(r) and (r.alpha, r.beta) == pair]
+    return curve([r for r in chosen if r.state == "finished"], "eval/score")
+
+
+def p6(runs: Runs) -> Verdict:
+    """Thresholds of β in language."""
+    curves = beta_curves(runs["lm_beta"])
+    if not curves:
+        return OPEN
+    agree, known, text = thresholds(curves)
+    lost = [
+        f"α = {row.alpha:g} ends at {told_of(stats.mean(row.points[0].scores), 100)} %"
+        for row in curves
+        if row.alpha < 1 and row.points[0].beta == 0
+    ]
+    sentence = (
+        f"{agree} of {known} thresholds lie within one grid step of (1−α)/Z0. {text}. Without β:"
+        f" {', '.join(lost)}."
+    )
+    return Verdict("holds" if agree == known else "holds in part", sentence)
+
+
+def method_of(record: Record) -> str:
+    """Return the row of the paper's table 1, or the baseline, that an offline run is."""
+    point = record.point
+    if record.objective == "weighted":
+        if point.get("domain.advantage") == "returns":
+            return "AWR"
+        return f"CRR {point.get('objective.weight')}"
+    if point.get("labels.keep") == 0:
+        return "BC"
+    if record.feedback == "positive":
+        return "Accept + BC" if record.beta else "Accept"
+    rows = {"negative": "Reject + BC", "mixed": "Accept + Reject + BC"}
+    margin = point.get("objective.margin")
+    told = "" if margin in (None, 1) else f", {margin:g}/Z0"
+    return rows[record.feedback] + told
+
+
+def by_method(records: Sequence[Record]) -> dict[str, dict[str, list[float]]]:
+    """Return the normalised final scores of each method, by task."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for r in records:
+        if r.state == "finished" and r.score is not None:
+            found.setdefault(method_of(r), {}).setdefault(r.task, []).append(r.score / 1000)
+    return found
+
+
+def over_tasks(methods: dict[str, dict[str, list[float]]], name: str) -> Estimate:
+    """Return a method's interquartile mean over all tasks and seeds, in per cent."""
+    found = stats.interquartile_mean_of_tasks([np.array(v) for v in methods[name].values()])
+    return Estimate(*(100 * part for part in found))
+
+
+def better_than(methods: dict[str, dict[str, list[float]]], first: str, second: str) -> Estimate:
+    """Return the probability that a run of one method beats one of another, over tasks."""
+    shared = [t for t in methods[first] if t in methods[second]]
+    return stats.improvement_over_tasks(
+        [np.array(methods[first][t]) for t in shared],
+        [np.array(methods[second][t]) for t in shared],
+    )
+
+
+def p4(runs: Runs) -> Verdict:
+    """Offline: the order of the paper's rows."""
+    methods = by_method(runs["offline"])
+    if not {"BC", "Accept + BC"} <= set(methods):
+        return OPEN
+    rejecting = [m for m in methods if m.startswith("Reject")]
+    both = [m for m in methods if m.startswith("Accept + Reject")]
+    told = "; ".join(f"{m} {told_of(over_tasks(methods, m))}" for m in methods)
+    against = {m: better_than(methods, m, "Accept + BC") for m in rejecting + both}
+    ahead = [m for m, p in against.items() if p.low > 0.5]
+    pairs = ", ".join(f"{m} {told_of(p)}" for m, p in against.items())
+    sentence = (
+        f"Normalised return, interquartile mean over tasks and seeds, in per cent: {told}."
+        f" Probability of beating Accept + BC: {pairs}."
+    )
+    if set(rejecting) & set(ahead) and set(both) & set(ahead):
+        return Verdict("holds", sentence)
+    return Verdict("holds in part" if ahead else "does not hold", sentence)
+
+
+def p5(runs: Runs) -> Verdict:
+    """Language with a learned reward model: who learns fastest, who over-optimises first."""
+    records = runs["letters"]
+    if not records:
+        return OPEN
+    task = tasks(records)[0]
+    found = {name: path_of(records, task, name) for name in variants(records)}
+    told = "; ".join(
+        f"{name}: judge {path.judged}, exact best at step {path.peak} and {path.lost} lost since"
+        for name, path in found.items()
+    )
+    fastest = max(MODES, key=lambda name: found[name].quick)
+    first = min(MODES, key=lambda name: found[name].peak)
+    sentence = (
+        f"Of the kinds of feedback {fastest} gains most of the judge's score in the first fifth,"
+        f" {first} is first to lose the exact score. {told}. Change of log π of accepted samples in"
+        f" nats (displacement where it falls): "
+        + ", ".join(f"{name} {path.moved}" for name, path in found.items())
+        + "."
+    )
+    return Verdict(
+        "holds"
+        if fastest == first == "mixed"
+        else "holds in part"
+        if "mixed" in (fastest, first)
+        else "does not hold",
+        sentence,
+    )
+
+
+class Path(NamedTuple):
+    """How a variant fared with a judge that may be wrong."""
+
+    quick: float  # mean of the judge's score in the first fifth of the run, less its start
+    peak: int  # step of the best exact score
+    judged: str  # the judge's last score
+    lost: str  # best exact score less the last
+    moved: str  # change of log π of what was accepted of the first reference's samples
+
+
+def path_of(records: Sequence[Record], task: str, variant: str) -> Path:
+    """Describe the means over seeds of a variant."""
+    chosen = select(records, task, variant)
+    steps, exact = curve(chosen, "eval/score")
+    _, judge = curve(chosen, "eval/judge_score")
+    _, accepted = curve(chosen, "eval/logp_accepted")
+    early = max(2, len(steps) // 5)
+    peak = int(exact.mean(0).argmax())
+    return Path(
+        quick=float((judge[:, :early] - judge[:, :1]).mean()),
+        peak=int(steps[peak]),
+        judged=told_of(stats.mean(judge[:, -1])),
+        lost=told_of(stats.mean(exact[:, peak] - exact[:, -1])),
+        moved=told_of(stats.mean(accepted[:, -1] - accepted[:, 0])),
+    )
+
+
+def labels(runs: Runs) -> Verdict:
+    """Few labels: which α is best at each share, in each domain."""
+    if not any(runs.values()):
+        return OPEN
+    sentences = [
+        f"{tasks(records)[0]}: {best_alphas(records)}" for records in runs.values() if records
+    ]
+    return Verdict(
+        "answered", "Best α by mean score, at each share of labels. " + "; ".join(sentences) + "."
+    )
+
+
+def best_alphas(records: Sequence[Record]) -> str:
+    """Name the best α at each share of labels, and those that are not clearly worse."""
+    told = []
+    for share in sorted({r.point["labels.keep"] for r in records}):
+        found = {
+            alpha: [
+                float(r.score)
+                for r in records
+                if (r.point["labels.keep"], r.alpha) == (share, alpha) and r.score is not None
+            ]
+            for alpha in sorted({r.alpha for r in records if r.alpha is not None})
+        }
+        best = max(found, key=lambda alpha: float(np.mean(found[alpha])))
+        others = [a for a in found if a != best and compare(found[best], found[a]) != "ahead"]
+        also = f", not clearly above {', '.join(f'{a:g}' for a in others)}" if others else ""
+        told.append(f"{share:g}: α = {best:g} ({told_of(stats.mean(np.array(found[best])))}{also})")
+    return "; ".join(told)
+
+
+JUDGES: dict[str, Callable[[Runs], Verdict]] = {
+    "P1": p1, "P2": p2, "P3": p3, "P4": p4, "P5": p5, "P6": p6, "labels": labels,
+}  # fmt: skip
