@@ -10,7 +10,7 @@ ARGS ?=
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep train status report test test-slurm soak unit check format bench bench-lm clean
+.PHONY: help setup sweep train status report claims claims-report test test-slurm soak unit check format bench bench-lm clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -43,6 +43,12 @@ status: $(READY) ## show how the runs of a sweep stand (DOMAIN=lm)
 
 report: $(READY) ## write a sweep's report from what is there (DOMAIN=lm)
 	@$(SUITE) report $(DOMAIN) $(ARGS)
+
+claims: $(READY) ## run what is left of the paper's claims and judge them (CLAIM=P1, SIZE=small)
+	@$(SUITE) claims $(CLAIM) $(if $(SIZE),--size $(SIZE)) $(ARGS) $(if $(CLUSTER),--cluster $(CLUSTER))
+
+claims-report: $(READY) ## write the claims' page, figures and README section from committed records
+	@$(SUITE) claims --report $(if $(SIZE),--size $(SIZE)) $(ARGS)
 
 test: $(READY) ## run all tests
 	@$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE)

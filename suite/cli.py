@@ -73,6 +73,23 @@ def parser() -> argparse.ArgumentParser:
     many.add_argument("--point", type=int, help="run only the run at this place, from 0 on, here")
     many.set_defaults(act=act_sweep)
 
+    paper = commands.add_parser(
+        "claims",
+        help="run what is left of the paper's claims and judge them",
+        description="Run what is left of the paper's claims (configs/claims.yaml), and judge them.",
+    )
+    paper.add_argument(
+        "overrides", nargs="*", metavar="CLAIM", help="such as P1 (default: all); or key=value"
+    )
+    paper.add_argument("--size", default="full", help="small (25 minutes for all), full, or large")
+    paper.add_argument(
+        "--report", action="store_true", help="only write page, figures and the README's section"
+    )
+    paper.add_argument("--retry", action="store_true", help="run failed runs again")
+    paper.add_argument("--parallel", type=int, help="runs side by side, as for `sweep`")
+    paper.add_argument("--cluster", metavar="NAME", help="submit to SLURM, as slurm/NAME.yaml says")
+    paper.set_defaults(act=act_claims, detach=False)
+
     status = commands.add_parser("status", help="show how the runs of a sweep stand")
     add_folder(status)
     status.set_defaults(act=act_status, command="status")
@@ -210,8 +227,6 @@ def act_sweep(options: argparse.Namespace) -> int:
     """Run what is left of a sweep and write its report."""
     from suite.sweep import load_sweep
 
-    if options.parallel is not None and options.parallel < 1:
-        raise ConfigError(f"--parallel must be at least 1, found {options.parallel}")
     sweep = load_sweep(sweep_path(options.sweep), options.overrides)
     profile = profile_of(options)
     if options.point is not None:
@@ -226,37 +241,91 @@ def act_sweep(options: argparse.Namespace) -> int:
             print(script(sweep, profile))
         return 0
     from suite.report import write_report
-    from suite.results import check_writable
 
-    check_writable(sweep.results_dir)
-    if profile is not None:
-        from suite.submit import follow, submit, submit_report
+    check_sweep(sweep, profile)
+    if profile is not None and options.detach:
+        from suite.submit import submit_report
 
-        new = submit(sweep, profile, options.retry)
-        print(f"submitted {len(new)} jobs" + (f", from {new[0]} on" if new else ""))
-        if options.detach:
-            if new:
-                submit_report(sweep, profile, new, command_line(options))
-                print("a further job writes the report when they have ended")
-            print(f"`suite status {sweep.name}` shows them, `suite cancel {sweep.name}` ends them")
-            return 0
-        all_finished, stopped = follow(sweep, command_line(options))
-    else:
-        from suite.launch import launch
-
-        for config in sweep.points.values():
-            config.check_machine()
-            if config.trainer.ranks > 1:
-                raise ConfigError(
-                    f"trainer.devices={config.trainer.devices} in a sweep needs --cluster;"
-                    " `suite train` starts the processes of one run here"
-                )
-        all_finished, stopped = launch(sweep, options.parallel, options.retry)
+        if new := submitted(sweep, profile, options.retry):
+            submit_report(sweep, profile, new, command_line(options))
+            print("a further job writes the report when they have ended")
+        print(f"`suite status {sweep.name}` shows them, `suite cancel {sweep.name}` ends them")
+        return 0
+    all_finished, stopped = complete(sweep, profile, options, command_line(options))
     page = write_report(sweep, command_line(options))
     summarise(sweep, page)
     if stopped:
         return EXIT_INTERRUPTED
     return 0 if all_finished else EXIT_FAILED
+
+
+def check_sweep(sweep: "Sweep", profile: "Profile | None") -> None:
+    """Raise ConfigError where a sweep cannot run here."""
+    from suite.results import check_writable
+
+    check_writable(sweep.results_dir)
+    if profile is not None:
+        return
+    for config in sweep.points.values():
+        config.check_machine()
+        if config.trainer.ranks > 1:
+            raise ConfigError(
+                f"trainer.devices={config.trainer.devices} in a sweep needs --cluster;"
+                " `suite train` starts the processes of one run here"
+            )
+
+
+def submitted(sweep: "Sweep", profile: "Profile", retry: bool) -> list[str]:
+    """Submit what is left of a sweep; return the new jobs."""
+    from suite.submit import submit
+
+    new = submit(sweep, profile, retry)
+    print(f"submitted {len(new)} jobs" + (f", from {new[0]} on" if new else ""))
+    return new
+
+
+def complete(
+    sweep: "Sweep", profile: "Profile | None", options: argparse.Namespace, command: str
+) -> tuple[bool, bool]:
+    """Run what is left of a sweep; return whether all finished, and whether it was stopped."""
+    if profile is None:
+        from suite.launch import launch
+
+        return launch(sweep, options.parallel, options.retry)
+    from suite.submit import follow
+
+    submitted(sweep, profile, options.retry)
+    return follow(sweep, command)
+
+
+def act_claims(options: argparse.Namespace) -> int:
+    """Run what is left of the claims' sweeps, and write their page."""
+    from suite.paper.claims import SIZES, folder, keep, load_claims, sweeps_of
+
+    if options.size not in SIZES:
+        raise ConfigError(f"--size must be one of {', '.join(SIZES)}; found {options.size}")
+    claims = load_claims([word for word in options.overrides if "=" not in word])
+    overrides = [word for word in options.overrides if "=" in word]
+    given = [word.partition("=")[2] for word in overrides if word.startswith("results_dir=")]
+    results = Path(given[-1] if given else "results")
+    if not options.report:
+        profile = profile_of(options)
+        sweeps = {n: s for c in claims for n, s in sweeps_of(c, options.size, overrides).items()}
+        for sweep in sweeps.values():  # whatever is wrong is told before the first starts
+            check_sweep(sweep, profile)
+        from suite.report import write_report
+
+        for name, sweep in sweeps.items():
+            command = f"suite claims --size {options.size}"
+            _, stopped = complete(sweep, profile, options, command)
+            keep(sweep, name, folder(results, options.size))
+            write_report(sweep, command)
+            if stopped:
+                return EXIT_INTERRUPTED
+    from suite.paper.page import write_page
+
+    print(f"claims: {write_page(results, options.size)}")
+    return 0
 
 
 def point_of(sweep: "Sweep", index: int) -> "Config":
@@ -271,6 +340,8 @@ def profile_of(options: argparse.Namespace) -> "Profile | None":
     """Return the cluster profile that was asked for, None for processes here."""
     from suite.cluster import load_profile
 
+    if options.parallel is not None and options.parallel < 1:
+        raise ConfigError(f"--parallel must be at least 1, found {options.parallel}")
     found = load_profile(options.cluster) if options.cluster else None
     if found is not None and found.scheduler == "slurm":
         if options.parallel is not None:

@@ -136,43 +136,53 @@ def judges(records: Sequence[Record], report: ReportSettings) -> Figure | None:
         return None
     figure, axes = grid_of(len(panels))
     for ax, task in zip(axes, panels, strict=True):
-        for name in variants(judged):
-            chosen, shade = select(judged, task, name), colour(name, variants(judged))
-            steps, judge = curve(chosen, "eval/judge_score")
-            if not len(steps):
-                continue
-            kl, score = (
-                values[:, np.isin(where, steps)].mean(0)
-                for where, values in (curve(chosen, "eval/kl"), curve(chosen, "eval/score"))
-            )
-            ax.plot(kl, score, "-", color=shade, label=f"{name}, exact", lw=1.8)
-            ax.plot(kl, judge.mean(0), "--", color=shade, label=f"{name}, judge", lw=1.8)
-        ax.set(title=task, xlabel="KL from the start, in nats", ylabel="mean score")
+        draw_judges(ax, judged, task)
     legend(axes)
     return figure
+
+
+def draw_judges(ax: Axes, judged: Sequence[Record], task: str) -> None:
+    """Draw both scores of a task over the KL."""
+    for name in variants(judged):
+        chosen, shade = select(judged, task, name), colour(name, variants(judged))
+        steps, judge = curve(chosen, "eval/judge_score")
+        if not len(steps):
+            continue
+        kl, score = (
+            values[:, np.isin(where, steps)].mean(0)
+            for where, values in (curve(chosen, "eval/kl"), curve(chosen, "eval/score"))
+        )
+        ax.plot(kl, score, "-", color=shade, label=f"{name}, exact", lw=1.8)
+        ax.plot(kl, judge.mean(0), "--", color=shade, label=f"{name}, judge", lw=1.8)
+    ax.set(title=task, xlabel="KL from the start, in nats", ylabel="mean score")
 
 
 def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Figure:
     """Draw the final score over β, one panel per task and α, with the predicted threshold."""
     figure, axes = grid_of(len(curves))
     for ax, row in zip(axes, curves, strict=True):
-        beta = [p.beta for p in row.points]
-        summaries = [interval(report)(p.scores) for p in row.points]
-        value, low, high = (np.array(column) for column in zip(*summaries, strict=True))
-        ax.errorbar(
-            beta, value, yerr=[value - low, high - value], fmt="o-", color="#0072B2", capsize=3
-        )
-        ax.axhline(row.points[0].start, color="0.5", ls="--", lw=1, label="reference (start)")
-        if report.stable_above is not None:
-            ax.axhline(report.stable_above, color="0.5", ls=":", lw=1, label="stable above")
-        if row.predicted is not None:
-            ax.axvline(row.predicted, color="#D55E00", lw=1.5, label="predicted threshold")
-        if row.bound is not None and row.bound != row.predicted:
-            ax.axvline(row.bound, color="#D55E00", lw=1, ls=":", label="bound for any policy")
-        scale_scores(ax, report)
-        ax.set(title=f"{row.task}, α = {row.alpha:g}", xlabel="β", ylabel=report.score)
+        draw_beta(ax, row, report)
     legend(axes)
     return figure
+
+
+def draw_beta(ax: Axes, row: BetaCurve, report: ReportSettings) -> None:
+    """Draw the final score over β for one task and α."""
+    beta = [p.beta for p in row.points]
+    summaries = [interval(report)(p.scores) for p in row.points]
+    value, low, high = (np.array(column) for column in zip(*summaries, strict=True))
+    # NaN where there are too few runs for an interval.
+    spread = np.nan_to_num([value - low, high - value])
+    ax.errorbar(beta, value, yerr=spread, fmt="o-", color="#0072B2", capsize=3)
+    ax.axhline(row.points[0].start, color="0.5", ls="--", lw=1, label="reference (start)")
+    if report.stable_above is not None:
+        ax.axhline(report.stable_above, color="0.5", ls=":", lw=1, label="stable above")
+    if row.predicted is not None:
+        ax.axvline(row.predicted, color="#D55E00", lw=1.5, label="predicted threshold")
+    if row.bound is not None and row.bound != row.predicted:
+        ax.axvline(row.bound, color="#D55E00", lw=1, ls=":", label="bound for any policy")
+    scale_scores(ax, report)
+    ax.set(title=f"{row.task}, α = {row.alpha:g}", xlabel="β", ylabel=report.score)
 
 
 def legend(axes: Sequence[Axes]) -> None:

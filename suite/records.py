@@ -132,8 +132,8 @@ def value_of(config: Config, axis: str) -> Any:
 
 
 def store(path: Path, records: Iterable[Record]) -> None:
-    """Write one line per run that is over, from which `stored` makes the record again."""
-    lines = [json.dumps(line_of(r)) for r in records if r.state in ("finished", "failed")]
+    """Write one line per run, from which `stored` makes the record again."""
+    lines = [json.dumps(line_of(record)) for record in records]
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 

@@ -58,8 +58,10 @@ def folder(results: Path, size: str) -> Path:
 
 def keep(sweep: Sweep, name: str, where: Path) -> None:
     """Write the records of a sweep, from which page and figures are made."""
-    where.mkdir(parents=True, exist_ok=True)
-    store(where / f"{name}.jsonl", collect(sweep))
+    over = [r for r in collect(sweep) if r.state in ("finished", "failed")]
+    if over:
+        where.mkdir(parents=True, exist_ok=True)
+        store(where / f"{name}.jsonl", over)
 
 
 def kept(claim: Claim, where: Path) -> dict[str, list[Record]]:
