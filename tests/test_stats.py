@@ -44,3 +44,28 @@ def test_equal_seeds_give_equal_intervals() -> None:
     values = np.random.default_rng(0).normal(size=12)
     assert stats.interquartile_mean(values, seed=3) == stats.interquartile_mean(values, seed=3)
     assert stats.interquartile_mean(values, seed=3) != stats.interquartile_mean(values, seed=4)
+
+
+def test_the_interquartile_mean_of_tasks_pools_all_runs_and_draws_within_tasks() -> None:
+    found = stats.interquartile_mean_of_tasks([[0.0, 0.1], [0.5, 0.5], [0.9, 1.0]])
+    # The middle half of six, one left out at either end: (0.1 + 0.5 + 0.5 + 0.9) / 4.
+    assert found.value == pytest.approx(0.5)
+    # Runs that are equal within each task leave nothing to chance.
+    fixed = stats.interquartile_mean_of_tasks([[0.0, 0.0], [1.0, 1.0]])
+    assert fixed == (0.5, 0.5, 0.5)
+
+
+def test_the_improvement_over_tasks_is_the_mean_of_the_tasks() -> None:
+    first, second = [[3.0, 1.0], [5.0, 6.0]], [[2.0, 3.0], [1.0, 2.0]]
+    assert stats.improvement_over_tasks(first, second).value == (0.375 + 1.0) / 2
+    again = stats.improvement_over_tasks(first, second)
+    assert again == stats.improvement_over_tasks(first, second)
+
+
+def test_a_performance_profile_falls_from_one_to_zero() -> None:
+    tasks = [[0.2, 0.4], [0.6, 0.8]]
+    found = stats.performance_profile(tasks, [0.0, 0.3, 0.5, 0.9])
+    assert [e.value for e in found] == [1.0, 0.75, 0.5, 0.0]
+    # At 0.5 one task is always above and the other never: stratified, no doubt is left.
+    assert found[2] == (0.5, 0.5, 0.5)
+    assert found[1].low < 0.75 < found[1].high or found[1].low == 0.5
