@@ -33,6 +33,21 @@ def mean(values: ArrayLike) -> Estimate:
     return Estimate(float(x.mean()), float(x.mean() - half), float(x.mean() + half))
 
 
+def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
+    """Return the difference of the means of runs [N] and [M] with Welch's t interval."""
+    x, y = np.asarray(first, float), np.asarray(second, float)
+    value = float(x.mean() - y.mean())
+    if min(len(x), len(y)) < 2:
+        return Estimate(value, float("nan"), float("nan"))
+    a, b = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
+    if a + b == 0:
+        return Estimate(value, value, value)
+    # By hand: scipy's test warns where all runs of a side are nearly the same.
+    freedom = (a + b) ** 2 / (a**2 / (len(x) - 1) + b**2 / (len(y) - 1))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(a + b))
+    return Estimate(value, value - half, value + half)
+
+
 def interquartile_mean(values: ArrayLike, seed: int = 0) -> Estimate:
     """Return the mean of the middle half of values [N] with a bootstrap interval.
 

@@ -69,3 +69,13 @@ def test_a_performance_profile_falls_from_one_to_zero() -> None:
     # At 0.5 one task is always above and the other never: stratified, no doubt is left.
     assert found[2] == (0.5, 0.5, 0.5)
     assert found[1].low < 0.75 < found[1].high or found[1].low == 0.5
+
+
+def test_the_difference_of_means_has_welchs_interval() -> None:
+    # Variances 1 and 4, n = 3: 2.9412 degrees of freedom, t = 3.2182, half width t·√(5/3).
+    found = stats.difference([4.0, 5.0, 6.0], [0.0, 2.0, 4.0])
+    assert found.value == 3.0
+    assert found.low == pytest.approx(3 - 3.2182 * math.sqrt(5 / 3), abs=2e-3)
+    assert found.high == pytest.approx(3 + 3.2182 * math.sqrt(5 / 3), abs=2e-3)
+    assert stats.difference([1.0, 1.0], [0.0, 0.0]) == (1.0, 1.0, 1.0)
+    assert math.isnan(stats.difference([1.0], [0.0]).low)
