@@ -10,7 +10,7 @@ ARGS ?=
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep train status report claims claims-report test test-slurm soak unit check format bench bench-lm clean
+.PHONY: help setup sweep train status report claims claims-report test test-slurm test-pages soak unit check format bench bench-lm clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -56,6 +56,10 @@ test: $(READY) ## run all tests
 test-slurm: $(READY) ## run the tests that need SLURM, on one that is started for them (Debian, as root)
 	@slurm/local_cluster.sh start >/dev/null && slurm/local_cluster.sh stop
 	@$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) tests/slurm
+
+test-pages: $(READY) ## run the tests of report pages in Chromium, which is installed where missing (Debian, as root)
+	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }
+	@$(VENV)/bin/python -m pytest tests/test_page.py
 
 soak: $(READY) ## run a sweep on SLURM under sixty faults; writes results/published/soak.md
 	@slurm/local_cluster.sh start >/dev/null && slurm/local_cluster.sh stop

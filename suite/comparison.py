@@ -127,6 +127,46 @@ def improvements(records: Sequence[Record]) -> list[Improvement]:
     return found
 
 
+class Across(NamedTuple):
+    """A variant over several tasks, by normalised scores."""
+
+    variant: str
+    runs: int
+    interquartile_mean: Estimate
+    scores: list[NDArray[Any]]
+    """The normalised scores of each task."""
+
+
+def across(records: Sequence[Record], normalize: Sequence[float]) -> list[Across]:
+    """Sum up each variant over the tasks that all variants have, or nothing below two of them."""
+    names = variants(records)
+    shared = [t for t in tasks(records) if all(select(records, t, name) for name in names)]
+    if not normalize or len(shared) < 2:
+        return []
+    low, high = normalize
+    found = []
+    for name in names:
+        raw = [np.array([r.score for r in select(records, t, name)], float) for t in shared]
+        scores = [(x - low) / (high - low) for x in raw]
+        runs = sum(map(len, scores))
+        found.append(Across(name, runs, stats.interquartile_mean_of_tasks(scores), scores))
+    return found
+
+
+def improvements_across(found: Sequence[Across]) -> list[Improvement]:
+    """Compare every pair of variants over the tasks."""
+    return [
+        Improvement(
+            "all tasks",
+            one.variant,
+            other.variant,
+            stats.improvement_over_tasks(one.scores, other.scores),
+        )
+        for i, one in enumerate(found)
+        for other in found[i + 1 :]
+    ]
+
+
 def curve(
     records: Sequence[Record], metric: str, x_axis: str = "step"
 ) -> tuple[NDArray[Any], NDArray[Any]]:

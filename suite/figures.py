@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from suite import stats
 from suite.beta_map import BetaCurve
-from suite.comparison import curve, select, tasks, variants
+from suite.comparison import Across, curve, select, tasks, variants
 from suite.records import Record
 from suite.stats import Estimate
 from suite.sweep import ReportSettings
@@ -37,6 +37,7 @@ OTHERS = (
 )
 Summary = Callable[[NDArray[np.float64]], Estimate]
 PANEL = (4.6, 3.4)  # inches
+PROFILE_POINTS = 41
 
 
 def colour(variant: str, among: Sequence[str]) -> str:
@@ -100,17 +101,7 @@ def draw_curves(
 
 def diagnostics(records: Sequence[Record], report: ReportSettings) -> Figure | None:
     """Draw every other evaluation metric of the first task, or nothing where there is none."""
-    task = tasks(records)[0]
-    found = {
-        name
-        for record in records
-        for row in record.evaluations
-        for name in row
-        if name.startswith("eval/") and name not in ("eval/score", f"eval/{report.x_axis}")
-    }
-    names = sorted(
-        name for name in found if any(select(records, task, v) for v in variants(records))
-    )
+    task, names = tasks(records)[0], diagnostic_metrics(records, report)
     if not names:
         return None
     figure, axes = grid_of(len(names))
@@ -123,6 +114,20 @@ def diagnostics(records: Sequence[Record], report: ReportSettings) -> Figure | N
         ax.set(title=label, xlabel=x_label(report))
     legend(axes)
     return figure
+
+
+def diagnostic_metrics(records: Sequence[Record], report: ReportSettings) -> list[str]:
+    """Return the names of what evaluations measure besides the score."""
+    known = ("eval/score", f"eval/{report.x_axis}")
+    return sorted(
+        {
+            name
+            for record in records
+            for row in record.evaluations
+            for name in row
+            if name.startswith("eval/") and name not in known
+        }
+    )
 
 
 def judges(records: Sequence[Record], report: ReportSettings) -> Figure | None:
@@ -155,6 +160,21 @@ def draw_judges(ax: Axes, judged: Sequence[Record], task: str) -> None:
         ax.plot(kl, score, "-", color=shade, label=f"{name}, exact", lw=1.8)
         ax.plot(kl, judge.mean(0), "--", color=shade, label=f"{name}, judge", lw=1.8)
     ax.set(title=task, xlabel="KL from the start, in nats", ylabel="mean score")
+
+
+def profiles(found: Sequence[Across]) -> Figure:
+    """Draw for each variant which share of all runs is above a normalised score."""
+    figure, (ax,) = grid_of(1)
+    at = np.linspace(0, 1, PROFILE_POINTS)
+    names = [each.variant for each in found]
+    for each in found:
+        points, shade = stats.performance_profile(each.scores, at), colour(each.variant, names)
+        ax.plot(at, [p.value for p in points], color=shade, label=each.variant, lw=1.8)
+        low, high = [p.low for p in points], [p.high for p in points]
+        ax.fill_between(at, low, high, color=shade, alpha=0.18, lw=0)
+    ax.set(xlabel="normalised score", ylabel="share of runs above it", ylim=(0, 1.02))
+    legend([ax])
+    return figure
 
 
 def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Figure:

@@ -6,18 +6,21 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from suite import figures
+from suite import figures, tables
 from suite.beta_map import BetaCurve, beta_curves
 from suite.comparison import (
+    Across,
     Cell,
+    across,
     cells,
     collect,
     compared,
     improvements,
+    improvements_across,
     scores_csv,
 )
 from suite.files import read_json, write_bytes, write_text
@@ -25,6 +28,8 @@ from suite.keys import ConfigError
 from suite.records import COLUMNS, Record
 from suite.stats import Estimate
 from suite.sweep import ReportSettings, Sweep
+
+LOG_LINES = 8  # of each run, on the page
 
 
 def write_report(sweep: Sweep, command: str) -> Path:
@@ -35,7 +40,8 @@ def write_report(sweep: Sweep, command: str) -> Path:
     finished = [r for r in compared(sweep, records) if r.state == "finished"]
     check_x_axis(sweep.report.x_axis, finished)
     curves = beta_curves(grid_records(sweep, records), sweep.report.stable_above)
-    drawn = draw(finished, curves, sweep)
+    together = across(finished, sweep.report.normalize)
+    drawn = draw(finished, curves, together, sweep)
     content = {
         "sweep": sweep,
         "report": sweep.report,
@@ -45,7 +51,8 @@ def write_report(sweep: Sweep, command: str) -> Path:
         "columns": COLUMNS,
         "missing": [record for record in records if record.state != "finished"],
         "cells": cells(finished),
-        "improvements": improvements(finished),
+        "together": together,
+        "improvements": [*improvements(finished), *improvements_across(together)],
         "curves": curves,
         "headlines": headlines(cells(finished), curves, sweep.report),
         "figures": drawn,
@@ -60,6 +67,7 @@ def write_report(sweep: Sweep, command: str) -> Path:
         lstrip_blocks=True,
     )
     templates.filters["estimate"] = lambda e: show(e, sweep.report)
+    templates.filters["log_end"] = log_end
     templates.filters["plain"] = lambda e: show(e, ReportSettings())
     templates.filters["number"] = lambda x: "" if x is None else f"{x:.4g}"
     for suffix in ("md", "html"):
@@ -85,34 +93,64 @@ def grid_records(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
     return [record for record in records if record.name in names]
 
 
+class Drawn(NamedTuple):
+    """A figure as files, in base64, and the numbers that it shows."""
+
+    png: str
+    svg: str
+    table: tables.Table
+
+    @property
+    def csv(self) -> str:
+        """The numbers as a file, in base64."""
+        return base64.b64encode(self.table.csv.encode()).decode()
+
+
 def draw(
-    finished: Sequence[Record], curves: Sequence[BetaCurve], sweep: Sweep
-) -> dict[str, dict[str, str]]:
-    """Save the figures as PNG and SVG; return each one's file names and its SVG as base64."""
-    made = {}
+    finished: Sequence[Record],
+    curves: Sequence[BetaCurve],
+    together: Sequence[Across],
+    sweep: Sweep,
+) -> dict[str, Drawn]:
+    """Save the figures as PNG and SVG; return them with their numbers."""
+    report, made = sweep.report, {}
     if finished:
-        made["learning_curves"] = figures.learning_curves(finished, sweep.report)
-        others = figures.diagnostics(finished, sweep.report)
+        made["learning_curves"] = (
+            figures.learning_curves(finished, report), tables.learning_curves(finished, report)
+        )  # fmt: skip
+        others = figures.diagnostics(finished, report)
         if others is not None:
-            made["diagnostics"] = others
-        fooled = figures.judges(finished, sweep.report)
+            made["diagnostics"] = others, tables.diagnostics(finished, report)
+        fooled = figures.judges(finished, report)
         if fooled is not None:
-            made["judges"] = fooled
+            made["judges"] = fooled, tables.judges(finished)
+    if together:
+        made["profiles"] = figures.profiles(together), tables.profiles(together)
     if curves:
-        made["beta_map"] = figures.beta_map(curves, sweep.report)
+        made["beta_map"] = figures.beta_map(curves, report), tables.beta_map(curves, report)
     folder = sweep.folder / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
-    for name, figure in made.items():
+    for name, (figure, table) in made.items():
         files = {}
         for suffix in ("png", "svg"):
             buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, dpi=150)
+            # Without a background of its own where the page's may be dark.
+            figure.savefig(buffer, format=suffix, dpi=150, transparent=suffix == "svg")
             content = buffer.getvalue()
             write_bytes(folder / f"{name}.{suffix}", content)
             files[suffix] = base64.b64encode(content).decode()
-        drawn[name] = files
+        write_text(folder / f"{name}.csv", table.csv)
+        drawn[name] = Drawn(**files, table=table)
     return drawn
+
+
+def log_end(record: Record) -> str:
+    """Return the last lines that a run said."""
+    if record.folder is None or not record.folder.log_path.exists():
+        return ""
+    lines = record.folder.log_path.read_text(errors="replace").splitlines()
+    return "\n".join(lines[-LOG_LINES:])
 
 
 def show(estimate: Estimate, report: ReportSettings) -> str:

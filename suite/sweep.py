@@ -52,6 +52,8 @@ class ReportSettings:
     x_axis: str = "step"  # what learning curves run over: optimiser steps, or an evaluation metric
     beta_grid: str | None = None  # the grid that varies β (and α), drawn as its own figure
     stable_above: float | None = None  # score that tells learning from collapse; else the start's
+    # Two scores that count as 0 and 1, for all tasks: then these are also summed up together.
+    normalize: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -139,6 +141,11 @@ def read_sweep_file(path: Path) -> SweepFile:
         raise ConfigError(f"{path}: {error.full_key or '?'}: {first_line(error)}") from None
     assert isinstance(content, SweepFile)
     check_beta_grid(content, str(path))
+    bounds = content.report.normalize
+    if bounds and not (len(bounds) == 2 and bounds[0] < bounds[1]):
+        raise ConfigError(
+            f"{path}: report.normalize must be two rising scores, as [0, 1000]; found {bounds}"
+        )
     return content
 
 

