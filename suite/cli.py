@@ -100,6 +100,12 @@ def parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="write a sweep's report from what is there")
     add_sweep(report)
+    report.add_argument(
+        "--wandb", metavar="ENTITY/PROJECT", help="also build the report on Weights & Biases"
+    )
+    report.add_argument(
+        "--wandb-sync", action="store_true", help="with --wandb: upload offline runs first"
+    )
     report.set_defaults(act=act_report)
 
     again = commands.add_parser("evaluate", help="measure a run's newest checkpoint again")
@@ -389,8 +395,17 @@ def act_report(options: argparse.Namespace) -> int:
     sweep = load_sweep(sweep_path(options.sweep), options.overrides)
     if not sweep.folder.is_dir():
         raise ConfigError(f"{sweep.folder}: no results there; `suite sweep` makes them")
+    if options.wandb_sync and not options.wandb:
+        raise ConfigError("--wandb-sync needs --wandb ENTITY/PROJECT, where the runs are to go")
     page = write_report(sweep, command_line(options))
     summarise(sweep, page)
+    if options.wandb:
+        from suite import sharing
+
+        entity, project = sharing.destination(options.wandb)
+        if options.wandb_sync:
+            print(f"uploaded {sharing.sync(sweep, entity, project)} offline runs")
+        print(f"on Weights & Biases: {sharing.share(sweep, entity, project)}")
     return 0
 
 

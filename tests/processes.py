@@ -31,9 +31,9 @@ def finish(process: "subprocess.Popen[str]", patience: float = PATIENCE) -> tupl
     return process.returncode, output
 
 
-def suite(*arguments: str) -> tuple[int, str]:
+def suite(*arguments: str, **options: object) -> tuple[int, str]:
     """Run `suite …`; return its exit code and output."""
-    return finish(start(arguments))
+    return finish(start(arguments, **options))
 
 
 def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
