@@ -20,6 +20,9 @@ help: ## show this list
 	@echo "make sweep DOMAIN=bandit        claims on known optima"
 	@echo "make sweep DOMAIN=rows          feedback that is there already, as rows of a file"
 	@echo "make sweep DOMAIN=negatives     rejections alone: what keeps a language model whole"
+	@echo "make sweep DOMAIN=offline       control from recorded episodes, beside CRR and AWR"
+	@echo "make sweep DOMAIN=archive       a better point from scored ones, with nothing to try"
+	@echo "make claims SIZE=small          the paper's claims, in miniature"
 	@echo "make sweep DOMAIN=letters       a reward model as the judge, and how it is fooled"
 	@echo "make train CONFIG=configs/bandit/sphere.yaml ARGS='feedback=negative seed=3'"
 

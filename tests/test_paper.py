@@ -141,12 +141,12 @@ CASES: list[tuple[str, Runs, str, str]] = [
     ("P3", p3(GOOD, 0.0), "holds", "overlap at 3 of 3"),
     ("P3", p3(GOOD, 9.0), "holds in part", "overlap at 2 of 3"),
     ("P3", p3(WRONG), "holds in part", "2 of 3 thresholds"),
-    ("P4", offline({**ORDER, BOTH: 930.0}), "holds", "Reject + BC 1 [1, 1]"),
-    ("P4", offline({**ORDER, BOTH: 100.0}), "holds in part", f"{BOTH} 0 [0, 0]"),
+    ("P4", offline({**ORDER, BOTH: 930.0}), "holds", "Reject + BC: 1 [1, 1], 1 [1, 1]"),
+    ("P4", offline({**ORDER, BOTH: 100.0}), "holds in part", f"{BOTH}: 0 [0, 0], 0 [0, 0]"),
     ("P4", offline(dict.fromkeys([*ORDER, BOTH], 200.0)), "does not hold", "Reject + BC"),
     ("P5", letters(0.3, 0.3, dpo=0.2), "holds", "ahead in 2, behind in 0"),
     ("P5", letters(0.1, 0.1, dpo=0.2), "holds in part", "it is ahead of DPO"),
-    ("P5", letters(0.0, 0.0, dpo=0.9), "does not hold", "it is behind of DPO"),
+    ("P5", letters(0.0, 0.0, dpo=0.9), "does not hold", "it is behind DPO"),
     ("P6", {"lm_beta": betas(GOOD, domain="lm")}, "holds", "3 of 3 thresholds"),
     ("P6", {"lm_beta": betas(WRONG, domain="lm")}, "holds in part", "2 of 3 thresholds"),
     ("labels", shares(best=0.5), "answered", "0.1: α = 0.5 (9"),
@@ -157,7 +157,7 @@ CASES: list[tuple[str, Runs, str, str]] = [
 def test_claims_are_judged_as_their_runs_fell(claim: str, runs: Runs, word: str, told: str) -> None:
     found = JUDGES[claim](runs)
     assert found.word == word, found.sentence
-    assert told in found.sentence
+    assert told in f"{found.sentence} {found.details}"
 
 
 @pytest.mark.parametrize("claim", JUDGES)

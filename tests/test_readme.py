@@ -14,7 +14,12 @@ from tests.conftest import ROOT, SCHEDULE, TINY
 
 README = (ROOT / "README.md").read_text()
 OF_SWEEP = {"lm": "lm", "lm_beta": "lm", "bandit": "bandit", "control": "control"}
-OF_SWEEP |= {"rows": "rows", "control_baselines": "control", "control_beta": "control"}
+OF_SWEEP |= {
+    "archive": "archive",
+    "rows": "rows",
+    "control_baselines": "control",
+    "control_beta": "control",
+}
 
 
 def blocks(language: str) -> list[str]:
