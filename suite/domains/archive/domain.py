@@ -5,20 +5,16 @@ and deviation of the points (theory §1), which exists while Σ w and that varia
 Shapes: N points in the archive, B of a batch, D variables.
 """
 
-import copy
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from suite import ranks
-from suite.divergences import gaussian_kl
 from suite.domains.archive.config import ArchiveConfig
-from suite.domains.bandit.functions import FUNCTIONS
-from suite.domains.bandit.policy import GaussianPolicy
+from suite.domains.bandit.policy import GaussianPolicy, GaussianSearch
 from suite.feedback import Feedback, Labels, Shares, label_by_rank
 from suite.teacher import Teacher
 
@@ -31,7 +27,7 @@ class ArchiveBatch(NamedTuple):
     labels: Labels  # [B, 1] each, as the learner sees them
 
 
-class Archive:
+class Archive(GaussianSearch):
     """A Gaussian policy that starts as the archive's own, and moves to what was accepted of it.
 
     The anchor is behaviour cloning of all points: KL(π_ref ‖ π) of whoever chose them, up to a
@@ -43,8 +39,8 @@ class Archive:
     def __init__(
         self, settings: ArchiveConfig, *, teacher: Teacher, divergence: str, seed: int, cache: Path
     ) -> None:
+        super().__init__(settings.function)
         self.settings = settings
-        self.function, self.half_width = FUNCTIONS[settings.function]
         self.generator = torch.Generator().manual_seed(seed)
         centre = 1.6 * torch.rand(settings.dimensions, generator=self.generator) - 0.8
         noise = torch.randn(settings.points, settings.dimensions, generator=self.generator)
@@ -54,21 +50,16 @@ class Archive:
         self.shares = teacher.shares(Shares(true.accept.mean().item(), true.reject.mean().item()))
         said = teacher.says(true, self.shares, torch.Generator().manual_seed(seed))
         self.labels = Labels(said.accept[0], said.reject[0])
-        self.policy = GaussianPolicy(self.points.mean(0), 1.0)
+        policy = GaussianPolicy(self.points.mean(0), 1.0)
         with torch.no_grad():
-            self.policy.log_std.copy_(self.points.std(0).log())
-        self.reference = copy.deepcopy(self.policy).requires_grad_(False)
-        self.start = copy.deepcopy(self.policy).requires_grad_(False)
+            policy.log_std.copy_(self.points.std(0).log())
+        self.start_from(policy)
 
     def counts(self) -> tuple[int, int]:
         """Return how many points are accepted and how many rejected."""
         plan = self.settings
         accepted = round(plan.accept * plan.points)
         return accepted, min(round(plan.reject * plan.points), plan.points - accepted)
-
-    def score(self, x: Tensor) -> Tensor:
-        """Return −f, [...] from [..., D]."""
-        return -self.function(x.clamp(-1, 1) * self.half_width)
 
     def train_dataloader(self) -> Iterator[ArchiveBatch]:
         """Yield points drawn from the archive with their labels."""
@@ -94,45 +85,10 @@ class Archive:
             score=batch.score,
         )
 
-    def auxiliary_losses(self, batch: ArchiveBatch) -> dict[str, Tensor]:
-        """Return nothing: the policy is all there is."""
-        return {}
-
-    def diagnostics(self) -> dict[str, float]:
-        """Return nothing: the loss says it all."""
-        return {}
-
-    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Return the true value of what the policy proposes, its mean, beside the archive's best.
 
         `above_best` is the difference; `kl` the divergence from the archive's own Gaussian.
         """
-        mean, std = self.policy()
-        score, best = self.score(mean).item(), self.scores.max().item()
-        kl = gaussian_kl(self.start.to(mean.device)(), (mean, std))
-        return {
-            "score": score,
-            "best_of_archive": best,
-            "above_best": score - best,
-            "kl": kl.total().item(),
-            "std": std.mean().item(),
-        }
-
-    def examples(self) -> list[dict[str, Any]]:
-        """Return nothing: the numbers say it all."""
-        return []
-
-    def save(self, folder: Path) -> None:
-        """Write the proposal and its deviation as JSON, in the function's own units."""
-        mean, std = (self.half_width * part.detach() for part in self.policy())
-        text = json.dumps({"mean": mean.tolist(), "std": std.tolist()}, indent=1)
-        (folder / "policy.json").write_text(text)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the random stream of the batches."""
-        return {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue the random stream."""
-        self.generator.set_state(state["generator"])
+        found, best = super().evaluate(), self.scores.max().item()
+        return {**found, "best_of_archive": best, "above_best": found["score"] - best}

@@ -1,10 +1,19 @@
-"""A diagonal Gaussian over one vector, the simplest policy. Shapes: D variables."""
+"""A diagonal Gaussian over one vector, the simplest policy, and what searches with it share.
 
+Shapes: D variables.
+"""
+
+import copy
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from suite.divergences import gaussian_kl
+from suite.domains.bandit.functions import FUNCTIONS
 from suite.gaussian import Gaussian
 
 SMALLEST_STD = 1e-3  # keeps log-probabilities finite when an unbounded loss collapses the policy
@@ -28,3 +37,60 @@ class GaussianPolicy(nn.Module):
         mean, std = self.forward()
         noise = torch.randn(*shape, mean.numel(), generator=generator).to(mean.device)
         return mean + std * noise
+
+
+class GaussianSearch:
+    """What the domains of one Gaussian over a function's box share, scaled to ±1 per dimension."""
+
+    policy: GaussianPolicy
+    generator: torch.Generator
+
+    def __init__(self, function: str) -> None:
+        self.function, self.half_width = FUNCTIONS[function]
+
+    def start_from(self, policy: GaussianPolicy) -> None:
+        """Begin with a policy that is also the reference."""
+        self.policy = policy
+        self.reference = copy.deepcopy(policy).requires_grad_(False)
+        self.start = copy.deepcopy(policy).requires_grad_(False)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return −f, [...] from [..., D]; outside the box it has its value on the edge."""
+        return -self.function(x.clamp(-1, 1) * self.half_width)
+
+    def auxiliary_losses(self, batch: Any) -> dict[str, Tensor]:
+        """Return nothing: the policy is all there is."""
+        return {}
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return nothing: the loss says it all."""
+        return {}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Score the policy's mean; `kl` is the divergence from the policy of the start."""
+        mean, std = self.policy()
+        kl = gaussian_kl(self.start.to(mean.device)(), (mean, std))
+        return {
+            "score": self.score(mean).item(),
+            "kl": kl.total().item(),
+            "std": std.mean().item(),
+        }
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return nothing: the numbers say it all."""
+        return []
+
+    def save(self, folder: Path) -> None:
+        """Write mean and deviation as JSON, in the function's own units."""
+        mean, std = (self.half_width * part.detach() for part in self.policy())
+        text = json.dumps({"mean": mean.tolist(), "std": std.tolist()}, indent=1)
+        (folder / "policy.json").write_text(text)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the random stream of the batches."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue the random stream."""
+        self.generator.set_state(state["generator"])

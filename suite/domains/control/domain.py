@@ -20,7 +20,7 @@ from suite.domains.control.nstep import NStepWindow, Transition
 from suite.domains.control.replay import Replay
 from suite.feedback import Feedback, Labels, Shares, label_by_rank, label_by_sign
 from suite.gaussian import Gaussian, compare
-from suite.teacher import Teacher
+from suite.teacher import RunningShares, Teacher
 
 SHARE_WINDOW = 65_536  # actions over which the shares of the labels are averaged
 
@@ -70,10 +70,11 @@ class Control:
         self.returns = [0.0] * settings.num_envs
         self.last_return = float("nan")
         half = settings.labels == "sign"
-        self.true_shares = Shares(
+        start = Shares(
             0.5 if half else settings.top / settings.samples,
             0.5 if half else settings.bottom / settings.samples,
         )
+        self.true_shares = RunningShares(start, SHARE_WINDOW)
 
     def train_dataloader(self) -> Iterator[ControlBatch]:
         """Act as the ratio of updates demands, and yield labelled batches from the replay."""
@@ -144,7 +145,7 @@ class Control:
         q = self.reference.value(next_observation, actions)
         score = q - self.settings.bound_penalty * beyond_bounds(actions)
         labels = self.label(score)
-        self.update_shares(labels)
+        self.true_shares.update(labels)
         return ControlBatch(
             observation=observation,
             action=found.action,
@@ -162,19 +163,10 @@ class Control:
             return label_by_rank(score, self.settings.top, self.settings.bottom)
         return label_by_sign(score - score.mean(1, keepdim=True))
 
-    def update_shares(self, labels: Labels) -> None:
-        """Average the shares of labels by sign over a long window; those of ranks are known."""
-        if self.settings.labels == "rank":
-            return
-        rate = min(1.0, ranks.count() * labels.accept.numel() / SHARE_WINDOW)
-        accept = ranks.mean(labels.accept.mean().item())
-        accept = self.true_shares.accept + rate * (accept - self.true_shares.accept)
-        self.true_shares = Shares(accept, 1 - accept)
-
     @property
     def shares(self) -> Shares:
         """The shares of the labels after the teacher's swaps."""
-        return self.teacher.shares(self.true_shares)
+        return self.teacher.shares(self.true_shares.value)
 
     def feedback(self, batch: ControlBatch) -> Feedback:
         """Compare the policy with the reference on the labelled actions."""
@@ -235,7 +227,7 @@ class Control:
             "environments": self.environments.state_dict(),
             "windows": [window.state_dict() for window in self.windows],
             "replay": self.replay.state_dict(),
-            "shares": list(self.true_shares),
+            "shares": list(self.true_shares.value),
             "owed": self.owed,
             "returns": list(self.returns),
             "last_return": self.last_return,
@@ -248,7 +240,7 @@ class Control:
         for window, saved in zip(self.windows, state["windows"], strict=True):
             window.load_state_dict(saved)
         self.replay.load_state_dict(state["replay"])
-        self.true_shares = Shares(*state["shares"])
+        self.true_shares.value = Shares(*state["shares"])
         self.owed = state["owed"]
         self.returns = list(state["returns"])
         self.last_return = state["last_return"]

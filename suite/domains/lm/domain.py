@@ -32,7 +32,7 @@ from suite.feedback import (
     label_by_threshold,
 )
 from suite.stopwatch import spent
-from suite.teacher import Teacher
+from suite.teacher import RunningShares, Teacher
 
 SHARE_WINDOW = 16_384  # samples over which the shares of the labels are averaged
 EVAL_SAMPLES = 4
@@ -82,7 +82,7 @@ class LanguageModel:
         self.held_out = self.draw(evaluation, settings.eval_prompts, held_out=True)
         self.start_logp = self.measure().reference_logp
         first = self.draw(self.generator, settings.share_prompts, held_out=False)
-        self.true_shares = shares_of(labels_of(first.score, settings.labels))
+        self.true_shares = RunningShares(shares_of(first.labels), SHARE_WINDOW)
         self.waiting: list[LMBatch] = []  # sampled ahead
         self.said: list[dict[str, Any]] = []
 
@@ -94,21 +94,13 @@ class LanguageModel:
                 with spent("sampling"):
                     self.waiting = self.draw_several(plan.ahead)
             batch = self.waiting.pop(0)
-            self.update_shares(batch.labels)
+            self.true_shares.update(batch.labels)
             yield batch._replace(labels=self.teacher.says(batch.labels, self.shares))
-
-    def update_shares(self, labels: Labels) -> None:
-        """Average the label shares over a long window: they move when the reference does."""
-        rate = min(1.0, ranks.count() * labels.accept.numel() / SHARE_WINDOW)
-        new = (ranks.mean(share) for share in shares_of(labels))
-        self.true_shares = Shares(
-            *(old + rate * (now - old) for old, now in zip(self.true_shares, new, strict=True))
-        )
 
     @property
     def shares(self) -> Shares:
         """The shares of the labels after the teacher's swaps."""
-        return self.teacher.shares(self.true_shares)
+        return self.teacher.shares(self.true_shares.value)
 
     def draw_several(self, count: int) -> list[LMBatch]:
         """Draw and judge several batches at once, which fill the sampler's slots better."""
@@ -273,14 +265,14 @@ class LanguageModel:
         """Return the random stream, the label shares, and what was sampled ahead."""
         return {
             "generator": self.generator.get_state(),
-            "shares": list(self.true_shares),
+            "shares": list(self.true_shares.value),
             "waiting": [[list(batch.tokens), batch.score] for batch in self.waiting],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from there."""
         self.generator.set_state(state["generator"])
-        self.true_shares = Shares(*state["shares"])
+        self.true_shares.value = Shares(*state["shares"])
         self.waiting = [
             LMBatch(Tokens(*tokens), score, labels_of(score, self.settings.labels))
             for tokens, score in state["waiting"]

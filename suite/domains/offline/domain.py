@@ -21,7 +21,7 @@ from suite.domains.offline.episodes import Recorded, describe, read, transitions
 from suite.domains.offline.recording import recorded_here
 from suite.feedback import Feedback, Labels, Shares, label_by_sign
 from suite.keys import ConfigError
-from suite.teacher import Teacher
+from suite.teacher import RunningShares, Teacher
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Offline:
             self.policy.normalizer.update(self.data.observation)
         self.reference = copy.deepcopy(self.policy).requires_grad_(False)
         self.start = copy.deepcopy(self.policy).requires_grad_(False)
-        self.true_shares = Shares(0.5, 0.5)
+        self.true_shares = RunningShares(Shares(0.5, 0.5), SHARE_WINDOW)
         self.evaluation: Environments | None = None
         self.drawn = 0
 
@@ -91,7 +91,7 @@ class Offline:
         judge = self.by_critic if self.settings.advantage == "critic" else self.by_returns
         asked, target, advantage = judge(found, observation)
         labels = label_by_sign(advantage)
-        self.update_shares(labels)
+        self.true_shares.update(labels)
         said = self.teacher.says(labels, self.shares)
         return OfflineBatch(observation, found.action, asked, target, advantage, said)
 
@@ -120,17 +120,10 @@ class Offline:
         actions: Tensor = policy.mean[:, None] + policy.std[:, None] * noise
         return actions
 
-    def update_shares(self, labels: Labels) -> None:
-        """Average the shares of the labels over a long window: they move with the critic."""
-        rate = min(1.0, ranks.count() * labels.accept.numel() / SHARE_WINDOW)
-        accept = ranks.mean(labels.accept.mean().item())
-        accept = self.true_shares.accept + rate * (accept - self.true_shares.accept)
-        self.true_shares = Shares(accept, 1 - accept)
-
     @property
     def shares(self) -> Shares:
         """The shares of the labels after the teacher's swaps."""
-        return self.teacher.shares(self.true_shares)
+        return self.teacher.shares(self.true_shares.value)
 
     def feedback(self, batch: OfflineBatch) -> Feedback:
         """Return the density of the recorded actions, whose loss on all of them anchors."""
@@ -195,12 +188,12 @@ class Offline:
         """Return the random stream and what was counted."""
         return {
             "generator": self.generator.get_state(),
-            "shares": list(self.true_shares),
+            "shares": list(self.true_shares.value),
             "drawn": self.drawn,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from there."""
         self.generator.set_state(state["generator"])
-        self.true_shares = Shares(*state["shares"])
+        self.true_shares.value = Shares(*state["shares"])
         self.drawn = state["drawn"]
