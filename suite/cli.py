@@ -324,10 +324,10 @@ def act_claims(options: argparse.Namespace) -> int:
         for name, sweep in sweeps.items():
             command = f"suite claims --size {options.size}"
             _, stopped = complete(sweep, profile, options, command)
-            keep(sweep, name, folder(results, options.size))
             write_report(sweep, command)
-            if stopped:
-                return EXIT_INTERRUPTED
+            if not keep(sweep, name, folder(results, options.size)):
+                print(f"{name}: runs are left; the same command goes on with them")
+                return EXIT_INTERRUPTED if stopped else EXIT_FAILED
     from suite.paper.page import write_page
 
     print(f"claims: {write_page(results, options.size)}")

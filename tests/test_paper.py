@@ -11,10 +11,11 @@ from suite.cli import main
 from suite.files import write_text
 from suite.keys import ConfigError
 from suite.paper import page
-from suite.paper.claims import SIZES, load_claims, sweeps_of
+from suite.paper.claims import SIZES, keep, load_claims, sweeps_of
 from suite.paper.drawing import DRAWINGS
 from suite.paper.verdicts import JUDGES, OPEN, Runs
 from suite.records import Record, line_of, store, stored
+from suite.results import RunFolder
 from tests.conftest import ROOT, SCHEDULE, TINY
 
 NUMBERS = np.random.default_rng(0)
@@ -278,6 +279,23 @@ def test_a_claim_runs_is_judged_and_is_not_run_again(
     assert made == {each: each.stat().st_mtime_ns for each in made}
     assert stored(path) == records
     assert "**answered**" in (tmp_path / "claims_small/README.md").read_text()
+
+
+def test_records_of_an_earlier_time_stay_until_all_runs_are_over(tmp_path: Path) -> None:
+    (claim,) = load_claims(["labels"])
+    sweep = sweeps_of(claim, "small", [f"results_dir={tmp_path}"])["labels_bandit"]
+    first, *others = map(RunFolder.of, sweep.points.values())
+    for run, config in zip((first, *others), sweep.points.values(), strict=True):
+        run.create(config)
+    first.begin()
+    first.finish("finished", None)
+    assert not keep(sweep, "labels_bandit", tmp_path)
+    assert not (tmp_path / "labels_bandit.jsonl").exists()
+    for run in others:
+        run.begin()
+        run.finish("failed", "it broke")
+    assert keep(sweep, "labels_bandit", tmp_path)
+    assert len(stored(tmp_path / "labels_bandit.jsonl")) == len(sweep.points)
 
 
 def test_unknown_claims_and_sizes_are_told(capsys: pytest.CaptureFixture[str]) -> None:

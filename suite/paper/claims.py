@@ -56,12 +56,17 @@ def folder(results: Path, size: str) -> Path:
     return results / f"claims{suffix(size)}"
 
 
-def keep(sweep: Sweep, name: str, where: Path) -> None:
-    """Write the records of a sweep, from which page and figures are made."""
-    over = [r for r in collect(sweep) if r.state in ("finished", "failed")]
-    if over:
-        where.mkdir(parents=True, exist_ok=True)
-        store(where / f"{name}.jsonl", over)
+def keep(sweep: Sweep, name: str, where: Path) -> bool:
+    """Write the records of a sweep, from which page and figures are made, once all runs are over.
+
+    Before that those of an earlier time stay as they are; return whether they were written.
+    """
+    records = collect(sweep)
+    if any(record.state not in ("finished", "failed") for record in records):
+        return False
+    where.mkdir(parents=True, exist_ok=True)
+    store(where / f"{name}.jsonl", records)
+    return True
 
 
 def kept(claim: Claim, where: Path) -> dict[str, list[Record]]:
