@@ -312,8 +312,15 @@ def act_claims(options: argparse.Namespace) -> int:
         raise ConfigError(f"--size must be one of {', '.join(SIZES)}; found {options.size}")
     claims = load_claims([word for word in options.overrides if "=" not in word])
     overrides = [word for word in options.overrides if "=" in word]
+    for word in overrides:
+        if not word.startswith(("results_dir=", "logging.")):
+            raise ConfigError(
+                f"claims take results_dir=DIR and logging.KEY=VALUE, found {word!r}; what their"
+                " sizes change is in configs/claims.yaml"
+            )
     given = [word.partition("=")[2] for word in overrides if word.startswith("results_dir=")]
     results = Path(given[-1] if given else "results")
+    all_finished = True
     if not options.report:
         profile = profile_of(options)
         sweeps = {n: s for c in claims for n, s in sweeps_of(c, options.size, overrides).items()}
@@ -321,9 +328,10 @@ def act_claims(options: argparse.Namespace) -> int:
             check_sweep(sweep, profile)
         from suite.report import write_report
 
+        command = claims_line(options)
         for name, sweep in sweeps.items():
-            command = f"suite claims --size {options.size}"
-            _, stopped = complete(sweep, profile, options, command)
+            finished, stopped = complete(sweep, profile, options, command)
+            all_finished = all_finished and finished
             write_report(sweep, command)
             if not keep(sweep, name, folder(results, options.size)):
                 print(f"{name}: runs are left; the same command goes on with them")
@@ -331,7 +339,13 @@ def act_claims(options: argparse.Namespace) -> int:
     from suite.paper.page import write_page
 
     print(f"claims: {write_page(results, options.size)}")
-    return 0
+    return 0 if all_finished else EXIT_FAILED
+
+
+def claims_line(options: argparse.Namespace) -> str:
+    """Return the command that goes on with these claims."""
+    where = ["--cluster", options.cluster] if options.cluster else []
+    return shlex.join(["suite", "claims", *options.overrides, "--size", options.size, *where])
 
 
 def point_of(sweep: "Sweep", index: int) -> "Config":

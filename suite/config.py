@@ -168,6 +168,17 @@ class Config:
                 f"labels.* must be left alone with objective.name={self.objective.name}, which"
                 " learns from scores and sees no labels; objective.name=pmpo takes any"
             )
+        thinned = self.labels.keep < 1 or self.labels.ratio is not None
+        if thinned and getattr(self.objective, "normalization", "shares") == "context":
+            raise ConfigError(
+                "objective.normalization must be shares with labels.keep or labels.ratio: means per"
+                " context would count those without a label as 0; found context"
+            )
+        if self.objective.name == "weighted" and self.domain.name == "rows":
+            raise ConfigError(
+                "objective.name=weighted needs scores of a judge, and domain.name=rows has labels;"
+                " use pmpo or dpo"
+            )
         # A domain whose settings do not name K fixes it itself.
         if self.objective.name == "dpo" and getattr(self.domain, "samples", 2) < 2:
             raise ConfigError(

@@ -98,6 +98,8 @@ def record_of(config: Config, axes: Iterable[str], variant: str) -> Record:
     alpha = objective.alpha_under(config.feedback) if pmpo else None
     numeric = pmpo and not isinstance(objective.beta, str)
     mean = config.domain.accepted_mean() if pmpo else None
+    if mean is not None:
+        mean *= 1 - 2 * config.labels.flip  # theory §13
     return Record(
         name=config.run_name,
         domain=config.domain.name,

@@ -209,13 +209,20 @@ def installed(package: str) -> str | None:
 
 
 def git_commit() -> str | None:
-    """Return the commit of this source tree, with `+changes` where files differ from it."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--exclude=*"]
+    """Return the commit of this source tree, with `+changes` where files differ from it.
+
+    Results and README do not count: `suite claims` writes them between one run and the next.
+    """
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    others = [".", ":(exclude)results", ":(exclude)README.md"]
     try:
-        found = subprocess.run(
-            [*command, "--dirty=+changes"], capture_output=True, text=True, check=True, timeout=10
+        found, changed = (
+            subprocess.run([*git, *command], capture_output=True, text=True, check=True, timeout=10)
+            for command in (
+                ["rev-parse", "--short=12", "HEAD"],
+                ["status", "--porcelain", "--untracked-files=no", "--", *others],
+            )
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip()
+    return found.stdout.strip() + ("+changes" if changed.stdout.strip() else "")

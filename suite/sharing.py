@@ -236,7 +236,11 @@ def sync(sweep: Sweep, entity: str, project: str) -> int:
     command = [sys.executable, "-m", "wandb", "sync", "--entity", entity, "--project", project]
     for path in track(waiting, "uploading offline runs", transient=True):
         done = subprocess.run(
-            [*command, str(path)], capture_output=True, text=True, env={**os.environ}
+            # Several attempts at a run have one id: each adds to what the one before it sent.
+            [*command, str(path)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "WANDB_RESUME": "allow"},
         )
         if done.returncode or not any(path.glob("*.synced")):
             said = (done.stdout + done.stderr).strip().splitlines() or ["nothing was said"]

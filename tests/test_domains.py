@@ -76,6 +76,10 @@ def test_three_steps_move_the_policy_and_not_the_reference(
         with pytest.raises(ConfigError, match=f"objective.name={objective} compares several"):
             tiny(name, f"objective={{name: {objective}}}")
         return
+    if (objective, name) == ("weighted", "rows"):
+        with pytest.raises(ConfigError, match=r"objective.name=weighted needs scores of a judge"):
+            tiny(name, f"objective={{name: {objective}}}")
+        return
     config = tiny(name, f"objective={{name: {objective}}}", "seed=1")
     domain, before = build(config), None
     loss_of = build_objective(config.objective, config.feedback, domain.dimensions)

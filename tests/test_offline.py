@@ -164,8 +164,31 @@ def test_an_interrupted_recording_goes_on_as_if_nothing_had_happened(
     assert not any(path.is_dir() for path in (tmp_path / "torn").iterdir())
     again = read(recorded_here(settings, tmp_path / "torn"))
     assert saved[:4] == [10, 20, 30, 40]  # it did not begin again
-    assert len(again) == len(whole) > 2
+    assert len(again) == len(whole) > 1
     assert all(map(same, again, whole))
+
+
+def test_episodes_that_do_not_suit_are_not_recorded_again(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    strict = tiny("offline", "domain.recording.success=1000").domain
+    with pytest.raises(ConfigError, match="0 of 10 were above, the best had"):
+        recorded_here(strict, tmp_path)
+    monkeypatch.setattr(recording, "follow", lambda *_: pytest.fail("it was recorded again"))
+    recorded_here(tiny("offline").domain, tmp_path)
+    assert not list(tmp_path.glob(".*.ckpt"))
+
+
+def test_the_middle_of_negative_returns_tells_good_from_bad(tiny: Tiny, tmp_path: Path) -> None:
+    episodes = [episode(4, seed=i, gain=-1.0 - i) for i in range(10)]
+    settings = tiny("offline").domain
+    recording.write_mixture(episodes, settings, tmp_path / "mine")
+    returns = [float(e.rewards.sum()) for e in read(tmp_path / "mine")]
+    middle = (
+        min(float(e.rewards.sum()) for e in episodes)
+        + max(float(e.rewards.sum()) for e in episodes)
+    ) / 2
+    assert min(returns) < middle < max(returns)
 
 
 def test_nothing_is_tried_while_learning(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,7 @@ def test_offline_runs_figures_and_the_page_arrive(made: Path, service: Service) 
     assert "uploaded 4 offline runs" in output
     assert f"on Weights & Biases: {service.address}/us/p/reports/Mine--view0" in output
     assert KEY in service.keys
+    assert "RunResumeStatus" in service.asked, "a further attempt adds to what is there"
     sweep = load_sweep(made, arguments(made.parent))
     for config in sweep.points.values():
         run = service.runs[config.signature]

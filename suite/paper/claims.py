@@ -59,13 +59,22 @@ def folder(results: Path, size: str) -> Path:
 def keep(sweep: Sweep, name: str, where: Path) -> bool:
     """Write the records of a sweep, from which page and figures are made, once all runs are over.
 
-    Before that those of an earlier time stay as they are; return whether they were written.
+    Before that those of an earlier time stay as they are; return whether all are over. Raises
+    ConfigError where more runs had finished then.
     """
     records = collect(sweep)
     if any(record.state not in ("finished", "failed") for record in records):
         return False
+    path = where / f"{name}.jsonl"
+    now = sum(record.state == "finished" for record in records)
+    before = sum(r.state == "finished" for r in stored(path)) if path.exists() else 0
+    if now < before:
+        raise ConfigError(
+            f"{path} holds {before} finished runs, and only {now} of {len(records)} finished now:"
+            " it was left as it is; see why they failed, or move it away"
+        )
     where.mkdir(parents=True, exist_ok=True)
-    store(where / f"{name}.jsonl", records)
+    store(path, records)
     return True
 
 

@@ -61,7 +61,9 @@ def scores_of(records: Sequence[Record], task: str, variant: str) -> np.ndarray:
 def error_bars(
     ax: Axes, x: np.ndarray, found: Sequence[Estimate], shade: str, label: str, line: str = "o-"
 ) -> None:
-    """Draw estimates with their intervals."""
+    """Draw estimates with their intervals, where there are any."""
+    if not found:
+        return
     value, low, high = (np.array(column, float) for column in zip(*found, strict=True))
     # NaN where there are too few runs for an interval.
     spread = np.nan_to_num([value - low, high - value])

@@ -9,10 +9,11 @@ from suite.files import write_text
 from suite.keys import ConfigError
 from suite.paper.claims import FULL, Claim, folder, kept, load_claims
 from suite.paper.drawing import DRAWINGS, save
-from suite.paper.verdicts import JUDGES, OPEN
+from suite.paper.verdicts import OPEN, judge
 from suite.records import Record
 
 README = Path("README.md")
+RESULTS = Path("results")  # whose claims the README tells
 SECTION = re.compile(
     r"(<!-- claims: `make claims-report` writes this -->\n).*?(<!-- /claims -->)", re.S
 )
@@ -26,7 +27,7 @@ def write_page(results: Path, size: str) -> Path:
     rows = [row_of(claim, where, size) for claim in load_claims()]
     text = template("claims.md.j2").render(rows=rows, size=size)
     write_text(where / "README.md", text)
-    if size == FULL and README.exists():
+    if size == FULL and results == RESULTS and README.exists():
         write_section(rows)
     return where / "README.md"
 
@@ -34,7 +35,7 @@ def write_page(results: Path, size: str) -> Path:
 def row_of(claim: Claim, where: Path, size: str) -> dict[str, object]:
     """Judge a claim from its records, and draw its figure."""
     runs = kept(claim, where)
-    verdict = JUDGES[claim.name](runs)
+    verdict = judge(claim.name, runs)
     records = [record for found in runs.values() for record in found]
     if verdict != OPEN:
         save(DRAWINGS[claim.name](runs), where / "figures" / f"{claim.name}.png")

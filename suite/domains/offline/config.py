@@ -14,7 +14,9 @@ class RecordingConfig:
 
     steps: int = key(60_000, "environment steps of the run, while it learns", at_least=1)
     success: float | None = key(
-        None, "return from which on an episode is successful; half of the best unless given"
+        None,
+        "return from which on an episode is successful; half-way from the worst to the best of them"
+        " unless given",
     )
     share: float = key(
         0.28, "share of successful episodes in what is kept of them", above=0, below=1

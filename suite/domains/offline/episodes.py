@@ -45,7 +45,7 @@ def read(path: Path) -> list[Episode]:
     """Read a Minari folder or a D4RL file; raises ConfigError where it is neither or empty."""
     try:
         episodes = read_minari(path) if path.is_dir() else read_d4rl(path)
-    except (OSError, ValueError, KeyError, AssertionError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, AssertionError) as error:
         kind = "Minari data set" if path.is_dir() else "D4RL file"
         raise ConfigError(f"domain.path={path}: no readable {kind}: {error}") from None
     if not episodes:

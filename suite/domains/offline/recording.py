@@ -89,16 +89,29 @@ def recorded_here(settings: OfflineConfig, cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{folder.name}.lock"):
             if not folder.exists():
-                write_mixture(record(settings, folder), settings, folder)
+                checkpoint = cache / f".{settings.task}-{run_signature(settings)}.ckpt"
+                write_mixture(record(settings, checkpoint), settings, folder)
+                checkpoint.unlink(missing_ok=True)
     ranks.tell("it is there")
     return folder
 
 
 def signature(settings: OfflineConfig) -> str:
     """Hash everything that determines the episodes."""
-    relevant = {"recipe": RECIPE, "control": asdict(of_control(settings))}
-    relevant["recording"] = asdict(settings.recording)
-    return hashlib.sha256(json.dumps(relevant, sort_keys=True).encode()).hexdigest()[:12]
+    plan = settings.recording
+    return hashed({"run": run_signature(settings), "success": plan.success, "share": plan.share})
+
+
+def run_signature(settings: OfflineConfig) -> str:
+    """Hash what determines the run, of which other settings may choose other episodes."""
+    plan = settings.recording
+    run = {"steps": plan.steps, "seed": plan.seed, "control": asdict(of_control(settings))}
+    return hashed({"recipe": RECIPE, **run})
+
+
+def hashed(values: dict[str, Any]) -> str:
+    """Return twelve hexadecimal digits that stand for values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def of_control(settings: OfflineConfig) -> ControlConfig:
@@ -119,7 +132,7 @@ def of_control(settings: OfflineConfig) -> ControlConfig:
     )
 
 
-def record(settings: OfflineConfig, folder: Path) -> list[Episode]:
+def record(settings: OfflineConfig, checkpoint: Path) -> list[Episode]:
     """Learn with mixed feedback, and return all whole episodes on the way."""
     plan = settings.recording
     with torch.random.fork_rng():
@@ -129,13 +142,12 @@ def record(settings: OfflineConfig, folder: Path) -> list[Episode]:
             teacher=Teacher("mixed"),
             divergence="forward",
             seed=plan.seed,
-            cache=folder.parent,
+            cache=checkpoint.parent,
         )
         objective = build_objective(
             PMPOConfig(covariance_weight=COVARIANCE_WEIGHT), "mixed", domain.dimensions
         )
         optimizer = torch.optim.AdamW(domain.policy.parameters(), lr=LR, weight_decay=0.0)
-        checkpoint = folder.with_name(f".{folder.name}.ckpt")
         updates = restore(checkpoint, domain, optimizer)
         batches = domain.train_dataloader()
         with progress_bar() as bar:
@@ -155,8 +167,8 @@ def record(settings: OfflineConfig, folder: Path) -> list[Episode]:
                         shown, completed=domain.environments.steps, episode=domain.last_return
                     )
                     save(checkpoint, domain, optimizer, updates)
+        save(checkpoint, domain, optimizer, updates)
     domain.environments.close()
-    checkpoint.unlink(missing_ok=True)
     return [
         Episode(
             e["observations"].numpy(), e["actions"].numpy(), e["rewards"].numpy(),
@@ -195,8 +207,9 @@ def restore(path: Path, domain: Recording, optimizer: torch.optim.Optimizer) -> 
 def write_mixture(episodes: Sequence[Episode], settings: OfflineConfig, folder: Path) -> None:
     """Write the chosen episodes, and say in the data set what they are."""
     plan = settings.recording
-    best = max((float(e.rewards.sum()) for e in episodes), default=0.0)
-    success = best / 2 if plan.success is None else plan.success
+    returns = [float(e.rewards.sum()) for e in episodes] or [0.0]
+    middle = (min(returns) + max(returns)) / 2
+    success = middle if plan.success is None else plan.success
     chosen = mixture(episodes, success, plan.share)
     successes = sum(float(e.rewards.sum()) >= success for e in chosen)
     about = {
