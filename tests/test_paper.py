@@ -333,7 +333,7 @@ def test_unknown_claims_and_sizes_are_told(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_variant_whose_runs_all_failed_leaves_a_page(tmp_path: Path) -> None:
-    for name, runs, *_ in CASES:
+    for _, runs, *_ in CASES:
         for sweep, records in runs.items():
             lost = records[-1].variant
             failed = [
