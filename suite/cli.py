@@ -1,4 +1,4 @@
-"""The command line: suite train · sweep · status · report · evaluate."""
+"""The command line: suite train · sweep · claims · status · cancel · report · evaluate."""
 
 import argparse
 import os

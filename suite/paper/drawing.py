@@ -141,10 +141,8 @@ def p4(runs: Runs) -> Figure:
                 found = Estimate(*(100 * part for part in mean))
             low, high = np.nan_to_num([found.value - found.low, found.high - found.value]).clip(0)
             ax.errorbar(found.value, place, xerr=[[low], [high]], fmt="o", color=shade, capsize=3)
-            if task is None and name.split(",")[0] in PAPER:
-                ax.plot(
-                    PAPER[name.split(",")[0]], place, "x", color="0.5", label="the paper's task"
-                )
+            if task is None and name in PAPER:
+                ax.plot(PAPER[name], place, "x", color="0.5", label="the paper's task")
         ax.set_yticks(y, list(methods) if ax is axes[0] else [""] * len(methods))
         ax.set(title=task or "both tasks (IQM)", xlabel="return, % of 1000", xlim=(0, 100))
     legend(axes[:1])
