@@ -38,6 +38,8 @@ OTHERS = (
 Summary = Callable[[NDArray[np.float64]], Estimate]
 PANEL = (4.6, 3.4)  # inches
 PROFILE_POINTS = 41
+LEGEND_LINE = 0.17  # inches
+MOST_INSIDE = 7  # entries of a legend within a panel; more stand below them all
 
 
 def colour(variant: str, among: Sequence[str]) -> str:
@@ -206,12 +208,27 @@ def draw_beta(ax: Axes, row: BetaCurve, report: ReportSettings) -> None:
 
 
 def legend(axes: Sequence[Axes]) -> None:
-    """Explain in the first panel what any of the panels shows."""
+    """Explain in the first panel, or below, what any of the panels shows."""
     found: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
-    axes[0].legend(found.values(), found.keys(), frameon=False, fontsize=8)
+    if len(found) <= MOST_INSIDE:
+        axes[0].legend(found.values(), found.keys(), frameon=False, fontsize=8)
+        return
+    figure = axes[0].get_figure()
+    assert isinstance(figure, Figure)
+    columns = 2 if len(axes) < 3 else 3
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LEGEND_LINE * -(-len(found) // columns))
+    figure.legend(
+        found.values(),
+        found.keys(),
+        frameon=False,
+        fontsize=8,
+        loc="outside lower center",
+        ncols=columns,
+    )
 
 
 def scale_scores(ax: Axes, report: ReportSettings) -> None:

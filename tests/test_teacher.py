@@ -145,6 +145,6 @@ def test_impossible_labels_are_refused(tiny: Tiny, override: str, message: str) 
 
 @pytest.mark.parametrize("labels", ["labels.keep=0.5", "labels.ratio=0.2"])
 def test_means_per_context_are_refused_where_labels_are_left_out(tiny: Tiny, labels: str) -> None:
-    with pytest.raises(ConfigError, match="objective.normalization must be shares with labels"):
+    with pytest.raises(ConfigError, match=r"objective\.normalization must be shares with labels"):
         tiny("bandit", labels, "objective.normalization=context")
     tiny("bandit", "labels.flip=0.1", "objective.normalization=context")
