@@ -23,7 +23,7 @@ def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
         ("train configs/bandit/sphere.yaml results_dir=/proc/x", "results_dir=/proc/x cannot be"),
         (
             "sweep nosuch",
-            "configs/sweeps/nosuch.yaml: no such file; sweeps are bandit, bandit_beta,",
+            "configs/sweeps/nosuch.yaml: no such file; sweeps are archive, bandit,",
         ),
         ("sweep bandit --parallel 0", "--parallel must be at least 1, found 0"),
         ("sweep bandit results_dir=/proc/x", "results_dir=/proc/x cannot be written"),
