@@ -7,7 +7,8 @@ runs that start together wait for one of them, and a kill costs the steps since 
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -135,7 +136,7 @@ def of_control(settings: OfflineConfig) -> ControlConfig:
 def record(settings: OfflineConfig, checkpoint: Path) -> list[Episode]:
     """Learn with mixed feedback, and return all whole episodes on the way."""
     plan = settings.recording
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), one_thread():
         torch.manual_seed(plan.seed)
         domain = Recording(
             of_control(settings),
@@ -176,6 +177,18 @@ def record(settings: OfflineConfig, checkpoint: Path) -> list[Episode]:
         )
         for e in domain.episodes
     ]  # fmt: skip
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread, as sums depend on how many share them: all record the same."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def save(path: Path, domain: Recording, optimizer: torch.optim.Optimizer, updates: int) -> None:
