@@ -79,3 +79,13 @@ def test_the_difference_of_means_has_welchs_interval() -> None:
     assert found.high == pytest.approx(3 + 3.2182 * math.sqrt(5 / 3), abs=2e-3)
     assert stats.difference([1.0, 1.0], [0.0, 0.0]) == (1.0, 1.0, 1.0)
     assert math.isnan(stats.difference([1.0], [0.0]).low)
+
+
+def test_skewed_gains_are_above_zero_by_their_ranks() -> None:
+    skewed = [1.0, 1.1, 0.9, 1.2, 0.8, 900.0]
+    assert stats.mean(skewed).low < 0
+    assert stats.above_zero(skewed)
+    assert not stats.above_zero(skewed[3:]), "three runs cannot tell"
+    assert not stats.above_zero([-1.0, -1.1, -0.9, 1.2, 0.8, 900.0])
+    assert stats.above_zero([1.0, 1.1, 1.2])
+    assert not stats.above_zero([1.0])

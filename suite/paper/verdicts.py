@@ -54,14 +54,14 @@ def scores(records: Sequence[Record], task: str, variant: str) -> list[float]:
     return [float(r.score) for r in select(records, task, variant) if r.score is not None]
 
 
-def gains(records: Sequence[Record]) -> Estimate:
-    """Return the mean gain over the start."""
+def improved(records: Sequence[Record]) -> bool:
+    """Tell whether runs end above their start beyond doubt."""
     found = [
         r.score - r.start_score
         for r in records
         if r.score is not None and r.start_score is not None
     ]
-    return stats.mean(found)
+    return stats.above_zero(found)
 
 
 def compare(first: Sequence[float], second: Sequence[float]) -> str:
@@ -90,7 +90,7 @@ def p1(runs: Runs) -> Verdict:
     records = runs["bandit_dimensions"]
     if not records:
         return OPEN
-    gained = [gains(select(records, t, m)).low > 0 for t in tasks(records) for m in MODES]
+    gained = {(t, m): improved(select(records, t, m)) for t in tasks(records) for m in MODES}
     rivals = [v for v in variants(records) if v.startswith("dpo")]
     outcomes = [
         compare(scores(records, task, "mixed"), scores(records, task, rival))
@@ -99,14 +99,17 @@ def p1(runs: Runs) -> Verdict:
         if scores(records, task, rival)
     ]
     sentence = (
-        f"{sum(gained)} of {len(gained)} combinations of function, dimension and kind of feedback"
+        f"{sum(gained.values())} of {len(gained)} combinations of function, dimension and kind of"
+        " feedback"
         f" end above their start. Against DPO mixed feedback is {counted(outcomes)} of"
         f" {len(outcomes)} comparisons."
     )
-    behind = outcomes.count("behind")
-    if not all(gained):
-        return Verdict("does not hold", sentence)
-    return Verdict("holds in part" if behind else "holds", sentence)
+    not_above = ", ".join(f"{mode} on {task}" for (task, mode), up in gained.items() if not up)
+    details = f"Not clearly above their start: {not_above}." if not_above else ""
+    if not any(gained.values()):
+        return Verdict("does not hold", sentence, details)
+    partly = not_above or "behind" in outcomes
+    return Verdict("holds in part" if partly else "holds", sentence, details)
 
 
 def p2(runs: Runs) -> Verdict:
@@ -125,7 +128,7 @@ def p2(runs: Runs) -> Verdict:
     }
     against = "; ".join(f"{rival.upper()} on {t}: {o}" for (t, rival), o in outcomes.items())
     sentence = f"{task}: {told}. Mixed feedback against {against}."
-    learned = [gains(select(modes, task, mode)).low > 0 for mode in MODES]
+    learned = [improved(select(modes, task, mode)) for mode in MODES]
     if not any(learned):
         return Verdict("does not hold", sentence)
     if not all(learned) or "behind" in outcomes.values():
