@@ -100,8 +100,7 @@ def p1(runs: Runs) -> Verdict:
     ]
     sentence = (
         f"{sum(gained.values())} of {len(gained)} combinations of function, dimension and kind of"
-        " feedback"
-        f" end above their start. Against DPO mixed feedback is {counted(outcomes)} of"
+        f" feedback end above their start. Against DPO mixed feedback is {counted(outcomes)} of"
         f" {len(outcomes)} comparisons."
     )
     not_above = ", ".join(f"{mode} on {task}" for (task, mode), up in gained.items() if not up)
