@@ -185,6 +185,8 @@ def labels(runs: Runs) -> Figure:
         ax.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
         ax.minorticks_off()
         scale_scores(ax, report)
+        if report.log_scale:
+            ax.set_yscale("symlog", linthresh=1e-6)  # how near the optimum is the question here
         ax.set(title=tasks(records)[0], xlabel="labels that are kept", ylabel=report.score)
     legend(axes)
     return figure
