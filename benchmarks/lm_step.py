@@ -311,7 +311,8 @@ def page(found: dict[str, list[Measured]], large: dict[str, list[Measured]]) -> 
         rate = statistics.median(m.rate for m in each)
         added = peaks[name] - peaks["body"]
         lines.append(f"| {TITLES[name]} | {rate:.2f} | {peaks[name]:.2f} GB | {added:.2f} GB |")
-    share = (peaks["fused"] - peaks["body"]) / (peaks["plain"] - peaks["body"])
+    of_plain = peaks["plain"] - peaks["body"]  # nothing that can be measured, of tiny models
+    share = (peaks["fused"] - peaks["body"]) / of_plain if of_plain > 0 else float("nan")
     lines += ["", f"The fused head adds {share:.2f} of what plain logits do."]
     return "\n".join([*lines, ""])
 

@@ -299,7 +299,7 @@ def test_a_claim_runs_is_judged_and_is_not_run_again(
     assert main(command) == 0
     assert made == {each: each.stat().st_mtime_ns for each in made}
     assert stored(path) == records
-    assert "**answered**" in (tmp_path / "claims_small/README.md").read_text()
+    assert "**too small to judge**" in (tmp_path / "claims_small/README.md").read_text()
 
 
 def test_records_of_an_earlier_time_stay_until_all_runs_are_over(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def labels(runs: Runs) -> Figure:
         scale_scores(ax, report)
         if report.log_scale:
             ax.set_yscale("symlog", linthresh=1e-6)  # how near the optimum is the question here
-            ax.set_ylim(top=0)
+            ax.set_ylim(top=max(0.0, ax.dataLim.y1))
         ax.set(title=tasks(records)[0], xlabel="labels that are kept", ylabel=report.score)
     legend(axes)
     return figure

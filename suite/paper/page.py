@@ -36,6 +36,8 @@ def row_of(claim: Claim, where: Path, size: str) -> dict[str, object]:
     """Judge a claim from its records, and draw its figure."""
     runs = kept(claim, where)
     verdict = judge(claim.name, runs)
+    if size == "small" and verdict != OPEN:
+        verdict = verdict._replace(word="too small to judge")
     records = [record for found in runs.values() for record in found]
     if verdict != OPEN:
         save(DRAWINGS[claim.name](runs), where / "figures" / f"{claim.name}.png")
