@@ -59,12 +59,12 @@ def pinned() -> dict[str, str]:
     }
 
 
-def start(where: Path, *arguments: str) -> "subprocess.Popen[str]":
-    """Start Python in a folder."""
+def start(where: Path, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
+    """Start Python in a folder, with further settings of the environment."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=where,
-        env=pinned(),
+        env=pinned() | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
