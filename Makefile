@@ -62,7 +62,7 @@ test-slurm: $(READY) ## run the tests that need SLURM, on one that is started fo
 
 test-pages: $(READY) ## run the tests of report pages in Chromium, which is installed where missing (Debian, as root)
 	@command -v chromium >/dev/null || { apt-get update -qq && apt-get install -qq -y chromium >/dev/null; }
-	@$(VENV)/bin/python -m pytest tests/test_page.py
+	@$(VENV)/bin/python -m pytest tests/report/test_page.py
 
 soak: $(READY) ## run a sweep on SLURM under sixty faults; writes results/published/soak.md
 	@slurm/local_cluster.sh start >/dev/null && slurm/local_cluster.sh stop

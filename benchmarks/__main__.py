@@ -7,9 +7,9 @@ from pathlib import Path
 
 from benchmarks import commands, control, overhead, sampling
 from benchmarks.timing import Comparison
-from suite.files import write_text
-from suite.logs import set_up_logging, silence_libraries
-from suite.results import environment
+from suite.runs.folder import environment
+from suite.system.files import write_text
+from suite.system.logs import set_up_logging, silence_libraries
 
 PAGE = Path("results/published/benchmarks.md")
 

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks.timing import timed
-from suite.sweep import load_sweep
+from suite.sweeps.spec import load_sweep
 
 POINTS, ROUNDS = 10_000, 5
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.overhead import against
 from benchmarks.timing import Comparison
-from suite.config import load
+from suite.config.loading import load
 from suite.domains.control.config import ControlConfig
 from suite.domains.control.environments import Environments
 from suite.domains.control.networks import ActorCritic

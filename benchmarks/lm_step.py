@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, NamedTuple
 
 from benchmarks.timing import summarize
-from suite.files import write_text
+from suite.system.files import write_text
 
 PAGE = Path("results/published/lm_step.md")
 THREADS, WARMUP, ROUNDS = 2, 3, 3
@@ -99,7 +99,7 @@ def suite(folder: Path, shape: Shape, mark: Callable[[], None]) -> None:
     """Train as users do."""
     import lightning.pytorch as L
 
-    from suite.config import load
+    from suite.config.loading import load
     from suite.train import train
 
     class Mark(L.Callback):
@@ -123,7 +123,7 @@ def bare(head: str) -> Callable[[Path, Shape, Callable[[], None]], None]:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from suite.domains.lm.head import Head, token_statistics
+        from suite.domains.language.head import Head, token_statistics
 
         policy = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
         reference = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
@@ -270,7 +270,7 @@ def page(found: dict[str, list[Measured]], large: dict[str, list[Measured]]) -> 
     """Return both tables."""
     import torch
 
-    from suite.results import git_commit, installed
+    from suite.runs.folder import git_commit, installed
 
     lines = [
         "# A step on rows of feedback",

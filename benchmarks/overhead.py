@@ -18,11 +18,12 @@ import lightning.pytorch as L
 import torch
 
 from benchmarks.timing import Comparison, summarize, timed
-from suite.config import Config, load
+from suite.config.loading import load
+from suite.config.schema import Config
 from suite.domains.bandit.functions import FUNCTIONS
-from suite.domains.lm.domain import LanguageModel
-from suite.domains.lm.tokens import attention
-from suite.teacher import Teacher
+from suite.domains.language.online import LanguageModel
+from suite.domains.language.tokens import attention
+from suite.feedback.label_noise import Teacher
 from suite.train import train
 
 

@@ -9,11 +9,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.timing import Comparison, compare, timed
-from suite.config import load
-from suite.domains.lm.domain import LanguageModel
-from suite.domains.lm.models import inner
-from suite.domains.lm.sampling import sample
-from suite.teacher import Teacher
+from suite.config.loading import load
+from suite.domains.language.models import inner
+from suite.domains.language.online import LanguageModel
+from suite.domains.language.sampling import sample
+from suite.feedback.label_noise import Teacher
 
 SAMPLES = 4
 

@@ -4,4 +4,4 @@
 cd "$SLURM_SUBMIT_DIR" || exit
 # A worker hears SLURM's signals as a step of srun; from 22.05 on that does not inherit the CPUs.
 srun --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" ${SUITE:-.venv/bin/suite} "$@"
-. suite/requeue.sh $?
+. suite/sweeps/requeue.sh $?

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from suite.keys import ConfigError
-from suite.logs import set_up_logging, silence_libraries
-from suite.signals import STOP_SIGNALS, STOPPED, Interrupted
+from suite.config.fields import ConfigError
+from suite.system.logs import set_up_logging, silence_libraries
+from suite.system.signals import STOP_SIGNALS, STOPPED, Interrupted
 
 if TYPE_CHECKING:
-    from suite.cluster import Profile
-    from suite.config import Config
-    from suite.sweep import Sweep
+    from suite.config.schema import Config
+    from suite.sweeps.slurm_profile import Profile
+    from suite.sweeps.spec import Sweep
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, STOPPED
 
@@ -143,7 +143,7 @@ def add_folder(command: argparse.ArgumentParser) -> None:
 
 def help_on_keys(given: Sequence[str]) -> int:
     """Print every key of a configuration."""
-    from suite.help import print_keys
+    from suite.config.help import print_keys
 
     print_keys(Path(given[0]), list(given[1:]))
     return 0
@@ -151,7 +151,7 @@ def help_on_keys(given: Sequence[str]) -> int:
 
 def act_train(options: argparse.Namespace) -> int:
     """Run one configuration."""
-    from suite.config import load
+    from suite.config.loading import load
 
     # Before the heavy imports: mistakes are told at once.
     return train_one(load(options.config, options.overrides))
@@ -162,8 +162,8 @@ def train_one(config: "Config") -> int:
     config.check_machine()
     if config.trainer.ranks > 1 and not launched():
         return start_ranks(config)
-    from suite.claims import Claimed
-    from suite.results import RunFolder, check_writable
+    from suite.runs.folder import RunFolder, check_writable
+    from suite.runs.lease import Claimed
 
     check_writable(Path(config.results_dir))
     from suite.train import train
@@ -209,7 +209,7 @@ def start_ranks(config: "Config") -> int:
     for number in STOP_SIGNALS:  # torchrun knows only this one, and tells every rank
         signal.signal(number, lambda *_: process.send_signal(signal.SIGTERM))
     code = process.wait()
-    from suite.results import RunFolder
+    from suite.runs.folder import RunFolder
 
     if RunFolder.of(config).state() == "interrupted":
         return EXIT_INTERRUPTED
@@ -231,26 +231,26 @@ def sweep_path(name: str) -> Path:
 
 def act_sweep(options: argparse.Namespace) -> int:
     """Run what is left of a sweep and write its report."""
-    from suite.sweep import load_sweep
+    from suite.sweeps.spec import load_sweep
 
     sweep = load_sweep(sweep_path(options.sweep), options.overrides)
     profile = profile_of(options)
     if options.point is not None:
         return train_one(point_of(sweep, options.point))
-    from suite.status import print_plan, summarise
+    from suite.sweeps.status import print_plan, summarise
 
     if options.dry_run:
         print_plan(sweep, options.retry)
         if profile is not None:
-            from suite.submit import script
+            from suite.sweeps.slurm_submit import script
 
             print(script(sweep, profile))
         return 0
-    from suite.report import write_report
+    from suite.report.page import write_report
 
     check_sweep(sweep, profile)
     if profile is not None and options.detach:
-        from suite.submit import submit_report
+        from suite.sweeps.slurm_submit import submit_report
 
         if new := submitted(sweep, profile, options.retry):
             submit_report(sweep, profile, new, command_line(options))
@@ -267,7 +267,7 @@ def act_sweep(options: argparse.Namespace) -> int:
 
 def check_sweep(sweep: "Sweep", profile: "Profile | None") -> None:
     """Raise ConfigError where a sweep cannot run here."""
-    from suite.results import check_writable
+    from suite.runs.folder import check_writable
 
     check_writable(sweep.results_dir)
     if profile is not None:
@@ -283,7 +283,7 @@ def check_sweep(sweep: "Sweep", profile: "Profile | None") -> None:
 
 def submitted(sweep: "Sweep", profile: "Profile", retry: bool) -> list[str]:
     """Submit what is left of a sweep; return the new jobs."""
-    from suite.submit import submit
+    from suite.sweeps.slurm_submit import submit
 
     new = submit(sweep, profile, retry)
     print(f"submitted {len(new)} jobs" + (f", from {new[0]} on" if new else ""))
@@ -295,10 +295,10 @@ def complete(
 ) -> tuple[bool, bool]:
     """Run what is left of a sweep; return whether all finished, and whether it was stopped."""
     if profile is None:
-        from suite.launch import launch
+        from suite.sweeps.local import launch
 
         return launch(sweep, options.parallel, options.retry)
-    from suite.submit import follow
+    from suite.sweeps.slurm_submit import follow
 
     submitted(sweep, profile, options.retry)
     return follow(sweep, command)
@@ -326,7 +326,7 @@ def act_claims(options: argparse.Namespace) -> int:
         sweeps = {n: s for c in claims for n, s in sweeps_of(c, options.size, overrides).items()}
         for sweep in sweeps.values():  # whatever is wrong is told before the first starts
             check_sweep(sweep, profile)
-        from suite.report import write_report
+        from suite.report.page import write_report
 
         command = claims_line(options)
         for name, sweep in sweeps.items():
@@ -358,7 +358,7 @@ def point_of(sweep: "Sweep", index: int) -> "Config":
 
 def profile_of(options: argparse.Namespace) -> "Profile | None":
     """Return the cluster profile that was asked for, None for processes here."""
-    from suite.cluster import load_profile
+    from suite.sweeps.slurm_profile import load_profile
 
     if options.parallel is not None and options.parallel < 1:
         raise ConfigError(f"--parallel must be at least 1, found {options.parallel}")
@@ -374,7 +374,7 @@ def profile_of(options: argparse.Namespace) -> "Profile | None":
 
 def act_cancel(options: argparse.Namespace) -> int:
     """Cancel the jobs of a sweep."""
-    from suite.slurm import cancel
+    from suite.sweeps.slurm_jobs import cancel
 
     folder = results_folder(options)
     count = cancel(folder)
@@ -384,7 +384,7 @@ def act_cancel(options: argparse.Namespace) -> int:
 
 def act_status(options: argparse.Namespace) -> int:
     """Print how the runs in a results folder stand."""
-    from suite.status import print_status
+    from suite.sweeps.status import print_status
 
     return print_status(results_folder(options))
 
@@ -402,9 +402,9 @@ def results_folder(options: argparse.Namespace) -> Path:
 
 def act_report(options: argparse.Namespace) -> int:
     """Write a sweep's report."""
-    from suite.report import write_report
-    from suite.status import summarise
-    from suite.sweep import load_sweep
+    from suite.report.page import write_report
+    from suite.sweeps.spec import load_sweep
+    from suite.sweeps.status import summarise
 
     sweep = load_sweep(sweep_path(options.sweep), options.overrides)
     if not sweep.folder.is_dir():
@@ -414,7 +414,7 @@ def act_report(options: argparse.Namespace) -> int:
     page = write_report(sweep, command_line(options))
     summarise(sweep, page)
     if options.wandb:
-        from suite import sharing
+        from suite.report import wandb_report as sharing
 
         entity, project = sharing.destination(options.wandb)
         if options.wandb_sync:

@@ -5,11 +5,11 @@ from typing import Any
 
 import torch
 
-from suite.checkpoints import newest
-from suite.config import Config
-from suite.domains import build_domain
-from suite.keys import ConfigError
-from suite.results import RunFolder
+from suite.config.fields import ConfigError
+from suite.config.schema import Config
+from suite.domains.base import build_domain
+from suite.runs.folder import RunFolder
+from suite.training.checkpoints import newest
 
 
 def evaluate(path: Path, video: bool = False) -> dict[str, float]:

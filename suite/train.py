@@ -12,20 +12,21 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.strategies import ModelParallelStrategy
 
-from suite import ranks
-from suite.callbacks import Checkpoint, Record, ShowProgress
-from suite.checkpoints import AtomicCheckpointIO, newest
-from suite.claims import Claimed, Lost
-from suite.config import Config, TrainerConfig
-from suite.domains import build_domain
-from suite.export import export
-from suite.logs import also_in
-from suite.memory import keep_freed_memory
-from suite.module import Batches, PreferenceModule
-from suite.objectives import build_objective
-from suite.results import RunFolder
-from suite.signals import Interrupted, interruptible
-from suite.tracking import Tracker
+from suite.config.schema import Config, TrainerConfig
+from suite.domains.base import build_domain
+from suite.objectives.base import build_objective
+from suite.runs.folder import RunFolder
+from suite.runs.lease import Claimed, Lost
+from suite.system import distributed as ranks
+from suite.system.logs import also_in
+from suite.system.memory import keep_freed_memory
+from suite.system.signals import Interrupted, interruptible
+from suite.training.callbacks import Checkpoint, Record
+from suite.training.checkpoints import AtomicCheckpointIO, newest
+from suite.training.export import export
+from suite.training.module import Batches, PreferenceModule
+from suite.training.progress import ShowProgress
+from suite.training.wandb_mirror import Tracker
 
 logger = logging.getLogger(__name__)
 

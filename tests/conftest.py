@@ -9,7 +9,8 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 import pytest
 
-from suite.config import Config, load
+from suite.config.loading import load
+from suite.config.schema import Config
 
 ROOT = Path(__file__).parents[1]
 # A reference in two seconds: one digit, one narrow block, a few accidental hits suffice.

@@ -96,8 +96,8 @@ def test_a_domain_is_added_in_five_steps(tmp_path: Path) -> None:
     assert base.__doc__ is not None
     (domain,) = re.findall(r"```python\n(.*?)```", base.__doc__, re.S)
     (folder / "domain.py").write_text(domain)
-    registry = tmp_path / "suite/domains/__init__.py"
-    line = named["suite/domains/__init__.py"].splitlines()[1]
+    registry = tmp_path / "suite/config/registry.py"
+    line = named["suite/config/registry.py"].splitlines()[1]
     text = registry.read_text().replace(
         "\nDOMAINS", "\nfrom suite.domains.coin.config import CoinConfig\n\nDOMAINS"
     )
@@ -121,7 +121,7 @@ def test_a_domain_is_added_in_five_steps(tmp_path: Path) -> None:
     text = text.replace("BASE = {", 'BASE = {"coin": "configs/coin/coin.yaml", ')
     under_contract.write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/test_domains.py", "-k", "coin or contract"],
+        [sys.executable, "-m", "pytest", "tests/domains/test_contract.py", "-k", "coin or contract"],
         capture_output=True, text=True, cwd=tmp_path, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

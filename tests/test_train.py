@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from suite.claims import Claimed
-from suite.config import Config
+from suite.config.fields import ConfigError
+from suite.config.schema import Config
 from suite.evaluate import evaluate
-from suite.keys import ConfigError
-from suite.results import RunFolder, environment
+from suite.runs.folder import RunFolder, environment
+from suite.runs.lease import Claimed
 from suite.train import train
 from tests import processes
 from tests.conftest import BASE, TINY, Tiny

@@ -7,9 +7,10 @@ import copy
 
 import torch
 
-from suite.divergences import GaussianKL, gaussian_kl
-from suite.feedback import Feedback, Shares, label_by_sign
-from suite.gaussian import Gaussian, compare
+from suite.feedback import Feedback, Shares
+from suite.feedback.labelling import label_by_sign
+from suite.policies.divergences import GaussianKL, gaussian_kl
+from suite.policies.gaussian import Gaussian, compare
 
 
 class Coin:
@@ -77,12 +78,17 @@ def normal(parameters):
 '''
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from suite.feedback import Feedback, Shares
+from suite.config.registry import DOMAINS
+from suite.config.schema import Config
+from suite.feedback.feedback import Feedback, Shares
+from suite.feedback.label_noise import Teacher
+from suite.system import distributed as ranks
 
 
 class Domain(Protocol):
@@ -136,3 +142,24 @@ class Domain(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state."""
         ...
+
+
+def build_domain(config: Config, cache: Path) -> Domain:
+    """Build the domain of a run from plain values; `cache` is a folder for what runs share.
+
+    A domain's class takes its settings, and by keyword `teacher` (who turns true labels into those
+    that the learner sees), `divergence` (which KL it computes), `seed` (of its random streams) and
+    `cache`; one with models that may be large also the `device` where they are to be.
+    """
+    _, path = DOMAINS[config.domain.name]
+    module, _, name = path.partition(":")
+    where = {"device": ranks.device(config.trainer)} if config.domain.spreadable else {}
+    domain: Domain = getattr(import_module(module), name)(
+        config.domain,
+        teacher=Teacher(config.feedback, config.labels),
+        divergence=config.divergence,
+        seed=config.seed,
+        cache=cache,
+        **where,
+    )
+    return domain

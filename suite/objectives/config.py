@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from suite.keys import ConfigError, key
+from suite.config.fields import ConfigError, key
 
 ALPHA_OF_FEEDBACK = {"positive": 1.0, "negative": 0.0, "mixed": 0.5}
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from suite.feedback import Feedback, Shares
-from suite.keys import ConfigError
+from suite.config.fields import ConfigError
+from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.config import DPOConfig
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 from typing_extensions import override
 
-from suite.feedback import Feedback, Shares
+from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.config import MPOConfig
 
 SMALLEST_DUAL = 1e-8

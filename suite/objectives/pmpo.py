@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from suite.feedback import Feedback, Shares
+from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.config import PMPOConfig
 
 USUAL_GUARD, ALL_BUT = 0.1, 0.999  # ε, and the share of rejections from which on it is used

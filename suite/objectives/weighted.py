@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from suite.feedback import Feedback, Shares
+from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.config import WeightedConfig
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from suite.comparison import collect
-from suite.config import read_yaml
-from suite.keys import ConfigError
-from suite.records import Record, store, stored
-from suite.sweep import Sweep, load_sweep
+from suite.config.fields import ConfigError
+from suite.config.loading import read_yaml
+from suite.report.comparison import collect
+from suite.report.records import Record, store, stored
+from suite.sweeps.spec import Sweep, load_sweep
 
 CLAIMS = Path("configs/claims.yaml")
 SWEEPS = Path("configs/sweeps")

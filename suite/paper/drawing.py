@@ -7,15 +7,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from suite import figures, stats
-from suite.beta_map import beta_curves
-from suite.comparison import select, tasks, variants
-from suite.figures import OTHERS, colour, draw_curves, grid_of, interval, legend, scale_scores
 from suite.paper.claims import SWEEPS
 from suite.paper.verdicts import MODES, SAME, Runs, by_method, curve_of, over_tasks, same_pair
-from suite.records import Record
-from suite.stats import Estimate
-from suite.sweep import ReportSettings, read_sweep_file
+from suite.report import figures
+from suite.report import statistics as stats
+from suite.report.beta_map import beta_curves
+from suite.report.comparison import select, tasks, variants
+from suite.report.figures import (
+    OTHERS,
+    colour,
+    draw_curves,
+    grid_of,
+    interval,
+    legend,
+    scale_scores,
+)
+from suite.report.records import Record
+from suite.report.statistics import Estimate
+from suite.sweeps.spec import ReportSettings, read_sweep_file
 
 PAPER = {"BC": 24, "Accept + BC": 26, "Accept": 27, "Reject + BC": 77, "Accept + Reject + BC": 93}
 ALPHAS = {0.0: "#D55E00", 0.25: "#E69F00", 0.5: "#009E73", 0.75: "#56B4E9", 1.0: "#0072B2"}
@@ -208,7 +217,7 @@ DRAWINGS: dict[str, Callable[[Runs], Figure]] = {
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
-    from suite.files import replacing
+    from suite.system.files import replacing
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:

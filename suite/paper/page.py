@@ -5,12 +5,12 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from suite.files import write_text
-from suite.keys import ConfigError
+from suite.config.fields import ConfigError
 from suite.paper.claims import FULL, Claim, folder, kept, load_claims
 from suite.paper.drawing import DRAWINGS, save
 from suite.paper.verdicts import OPEN, judge
-from suite.records import Record
+from suite.report.records import Record
+from suite.system.files import write_text
 
 README = Path("README.md")
 RESULTS = Path("results")  # whose claims the README tells
@@ -61,7 +61,7 @@ def commits(records: list[Record]) -> list[str]:
 def template(name: str):  # type: ignore[no-untyped-def]
     """Return a template of text."""
     environment = Environment(
-        loader=PackageLoader("suite"),
+        loader=PackageLoader("suite.report"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

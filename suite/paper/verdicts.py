@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from suite import stats
-from suite.beta_map import BetaCurve, beta_curves
-from suite.comparison import curve, select, tasks, variants
-from suite.records import Record
-from suite.stats import Estimate
+from suite.report import statistics as stats
+from suite.report.beta_map import BetaCurve, beta_curves
+from suite.report.comparison import curve, select, tasks, variants
+from suite.report.records import Record
+from suite.report.statistics import Estimate
 
 MODES = ("positive", "negative", "mixed")
 SAME = ((1.0, 0.0), (0.5, 1.0), (0.0, 2.0))  # (α, β) of equal expected gradient (theory §4)

@@ -23,10 +23,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from submitit.core.utils import DelayedSubmission
 
-from suite.config import load
+from suite.config.loading import load
 from suite.paper.claims import load_claims, sweeps_of
-from suite.sweep import load_sweep
-from suite.work import work
+from suite.sweeps.spec import load_sweep
+from suite.sweeps.worker import work
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from suite.results import RunFolder
+from suite.runs.folder import RunFolder
 from tests import processes
 from tests.conftest import ROOT
 

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from suite.files import write_text
-from suite.results import RunFolder, git_commit
-from suite.slurm import Jobs
+from suite.runs.folder import RunFolder, git_commit
+from suite.sweeps.slurm_jobs import Jobs
+from suite.system.files import write_text
 from tests import processes
 from tests.slurm.cluster import Cluster, control, read_only, runs_in, sweep_of
 

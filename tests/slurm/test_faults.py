@@ -10,15 +10,7 @@ import psutil
 import pytest
 
 from tests import processes
-from tests.slurm.cluster import (
-    Cluster,
-    control,
-    read_only,
-    runs_in,
-    submitted,
-    sweep_of,
-    wait_for,
-)
+from tests.slurm.cluster import Cluster, control, read_only, runs_in, submitted, sweep_of, wait_for
 
 
 def end(cluster: Cluster, folder: Path, seeds: int, at_most: int = 3) -> int:

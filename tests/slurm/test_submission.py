@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.files import write_text
+from suite.system.files import write_text
 from tests import processes
 from tests.conftest import BASE, ROOT, SCHEDULE, TINY_LM
 from tests.slurm.cluster import Cluster, runs_in, submitted, sweep_of, wait_for

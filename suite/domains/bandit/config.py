@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from suite.keys import ConfigError, key
+from suite.config.fields import ConfigError, key
 
 
 @dataclass
@@ -41,6 +41,6 @@ class BanditConfig:
 
     def accepted_mean(self) -> float | None:
         """Return m of theory §5, where as many samples are accepted as rejected."""
-        from suite.gaussian_theory import top_mean
+        from suite.objectives.bounds import top_mean
 
         return top_mean(self.samples, self.top) if self.top == self.bottom else None

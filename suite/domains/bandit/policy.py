@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from suite.divergences import gaussian_kl
 from suite.domains.bandit.functions import FUNCTIONS
-from suite.gaussian import Gaussian
+from suite.policies.divergences import gaussian_kl
+from suite.policies.gaussian import Gaussian
 
 SMALLEST_STD = 1e-3  # keeps log-probabilities finite when an unbounded loss collapses the policy
 

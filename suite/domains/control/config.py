@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from suite.keys import ConfigError, key, section
+from suite.config.fields import ConfigError, key, section
 
 
 @dataclass
@@ -155,7 +155,7 @@ class ControlConfig(TaskConfig):
 
     def accepted_mean(self) -> float | None:
         """Return m of theory §5, as if Q were linear where the reference samples."""
-        from suite.gaussian_theory import above_average_mean, top_mean
+        from suite.objectives.bounds import above_average_mean, top_mean
 
         if self.labels == "sign":
             return above_average_mean(self.samples)

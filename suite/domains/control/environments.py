@@ -17,9 +17,9 @@ import torch
 from tensordict import TensorDict
 from torch import Tensor
 
+from suite.config.fields import ConfigError
 from suite.domains.control.config import TaskConfig
 from suite.domains.control.tasks import check_task
-from suite.keys import ConfigError
 
 os.environ.setdefault("RL_LOGGING_LEVEL", "WARNING")  # read on import: no notice per buffer
 

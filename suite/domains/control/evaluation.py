@@ -6,11 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from suite.divergences import gaussian_kl
+from suite.config.fields import ConfigError
 from suite.domains.control.config import TaskConfig
 from suite.domains.control.environments import Environments, UnusableObservation
 from suite.domains.control.networks import ActorCritic
-from suite.keys import ConfigError
+from suite.policies.divergences import gaussian_kl
 
 logger = logging.getLogger(__name__)
 

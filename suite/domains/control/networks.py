@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, relu, softplus
 
 from suite.domains.control.config import NetworkConfig, TaskConfig
-from suite.gaussian import Gaussian
+from suite.policies.gaussian import Gaussian
 
 LARGEST_MEAN = 1.2  # beyond the bound, so that the clipped mean can be the bound itself
 

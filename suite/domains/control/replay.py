@@ -9,8 +9,8 @@ from tensordict import TensorDict
 from torchrl.data import ReplayBuffer, TensorStorage
 from torchrl.data.replay_buffers.samplers import RandomSampler
 
+from suite.config.fields import ConfigError
 from suite.domains.control.nstep import Transition
-from suite.keys import ConfigError
 
 BYTES = 4  # of a float32
 

@@ -5,7 +5,7 @@ import os
 from functools import cache
 from importlib.util import find_spec
 
-from suite.keys import ConfigError
+from suite.config.fields import ConfigError
 
 # Read when MuJoCo's bindings are imported; rendering is set up where it is asked for.
 os.environ.setdefault("MUJOCO_GL", "disable")

@@ -6,10 +6,10 @@ from ctypes.util import find_library
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from suite.keys import ConfigError
+from suite.config.fields import ConfigError
 
 if TYPE_CHECKING:
-    from suite.domains.control.domain import Control
+    from suite.domains.control.online import Control
 
 FRAMES_PER_SECOND = 25
 HEIGHT, WIDTH = 240, 320

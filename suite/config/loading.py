@@ -1,0 +1,176 @@
+"""A run's configuration: dataclass defaults ← one YAML file ← `key=value`.
+
+Nothing here imports torch, so that a mistake is reported at once.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from suite.config.fields import ConfigError
+from suite.config.registry import DOMAINS, OBJECTIVES
+from suite.config.schema import Config
+
+CHOSEN_BY_NAME: dict[str, dict[str, tuple[type, str]]] = {
+    "domain": DOMAINS,
+    "objective": OBJECTIVES,
+}
+DEFAULT_NAMES = {"objective": "pmpo"}
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Config:
+    """Load a run's configuration from a YAML file and `key=value` overrides.
+
+    Raises ConfigError with one sentence that names the file and the key.
+    """
+    return to_config(load_values(path, overrides or []), str(path))
+
+
+def load_values(path: Path, overrides: list[str]) -> DictConfig:
+    """Merge typed defaults, file and overrides; ranges and cross-checks come with to_config."""
+    values = read_yaml(path)
+    chosen = {group: chosen_name(values, overrides, group, str(path)) for group in CHOSEN_BY_NAME}
+    for group, name in chosen.items():
+        in_file = group_of(values, group, str(path)).get("name", DEFAULT_NAMES.get(group, name))
+        if in_file != name:
+            values[group] = {"name": name}  # the file's other keys are of another choice
+    merged = merge(schema_for(chosen), values, str(path))
+    for override in overrides:
+        merged = merge(merged, parse_override(override), f"override {override!r}")
+    if OmegaConf.is_missing(merged, "sweep"):
+        merged.sweep = path.stem
+    return merged
+
+
+def to_config(merged: DictConfig, origin: str) -> Config:
+    """Turn a merged configuration into its dataclasses; raises ConfigError."""
+    missing = sorted(OmegaConf.missing_keys(merged))
+    if missing:
+        raise ConfigError(f"{origin}: {missing[0]} is required, and nothing was given")
+    config = to_settings(merged, origin)
+    assert isinstance(config, Config)
+    return config
+
+
+def to_settings(merged: DictConfig, origin: str) -> Any:
+    """Turn typed values into their dataclass, which checks them; raises ConfigError."""
+    try:
+        return OmegaConf.to_object(merged)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{origin}: {error.full_key or '?'}: {first_line(error)}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds a mapping; raises ConfigError naming file and line."""
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except FileNotFoundError:
+        near = sorted(str(p) for p in Path("configs").glob("**/*.yaml"))
+        close = difflib.get_close_matches(str(path), near, n=1, cutoff=0.7)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(f"{path}: no such file{hint}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder, expected a YAML file") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
+        raise ConfigError(f"{path}: not readable: {first_line(error)}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys, found {type(values).__name__}")
+    return {str(name): value for name, value in values.items()}
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """Parse `key.path=value` into a nested mapping; raises ConfigError."""
+    name, equals, _ = text.partition("=")
+    if not equals or not name.strip():
+        raise ConfigError(f"override {text!r}: expected key=value, as in trainer.steps=100")
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=True)
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(f"override {text!r}: {first_line(error)}") from None
+    assert isinstance(parsed, dict)
+    return {str(name): value for name, value in parsed.items()}
+
+
+def chosen_name(values: dict[str, Any], overrides: list[str], group: str, origin: str) -> str:
+    """Return the domain or objective that file and overrides choose; raises ConfigError."""
+    name = group_of(values, group, origin).get("name", DEFAULT_NAMES.get(group))
+    for override in overrides:
+        if override.startswith(group):
+            changed = group_of(parse_override(override), group, f"override {override!r}")
+            name = changed.get("name", name)
+    choices = CHOSEN_BY_NAME[group]
+    if not isinstance(name, str) or name not in choices:
+        found = "nothing" if name is None else repr(name)
+        raise ConfigError(
+            f"{origin}: {group}.name must be one of {', '.join(choices)}; found {found}"
+        )
+    return name
+
+
+def schema_for(chosen: dict[str, str]) -> DictConfig:
+    """Return the typed defaults, with the domain and the objective that were chosen by name."""
+    schema = OmegaConf.structured(Config)
+    for group, name in chosen.items():
+        schema[group] = OmegaConf.structured(CHOSEN_BY_NAME[group][name][0])
+    assert isinstance(schema, DictConfig)
+    return schema
+
+
+def group_of(values: dict[str, Any], group: str, origin: str) -> dict[str, Any]:
+    """Return a group of keys from raw values; raises ConfigError when it is not a mapping."""
+    found = values.get(group, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{origin}: {group} must hold keys such as {group}.name, found {found!r}")
+    return found
+
+
+def merge(base: DictConfig, values: dict[str, Any], origin: str) -> DictConfig:
+    """Lay raw values over a typed configuration; raises ConfigError naming the key."""
+    for name in leaf_names(values):
+        check_known(base, name, origin)
+    try:
+        merged = OmegaConf.merge(base, values)
+    except OmegaConfBaseException as error:
+        name = error.full_key or "?"
+        raise ConfigError(f"{origin}: {name}: {first_line(error)}") from None
+    assert isinstance(merged, DictConfig)
+    return merged
+
+
+def check_known(base: DictConfig, name: str, origin: str) -> None:
+    """Raise ConfigError with the nearest known key when `name` is not one."""
+    known = leaf_names(OmegaConf.to_container(base))
+    if name in known:
+        return
+    inside = [k for k in known if k.startswith(f"{name}.")]
+    if inside:
+        raise ConfigError(f"{origin}: {name} holds keys such as {inside[0]}; it takes no value")
+    leaf = [k for k in known if k.rpartition(".")[2] == name.rpartition(".")[2]]
+    near = leaf or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else "; `--help` lists all keys"
+    raise ConfigError(f"{origin}: unknown key {name}{hint}")
+
+
+def leaf_names(values: Any, prefix: str = "") -> list[str]:
+    """Return the dotted names of all values in nested mappings."""
+    names: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, dict):
+            names.extend(leaf_names(value, f"{prefix}{name}."))
+        else:
+            names.append(f"{prefix}{name}")
+    return names
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
+    return str(error).strip().splitlines()[0]

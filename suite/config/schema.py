@@ -1,0 +1,248 @@
+"""A run's settings as dataclasses, and the signature that names what a run computes."""
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from omegaconf import MISSING
+
+from suite.config.fields import ConfigError, check_ranges, key, section
+
+UNSIGNED = ("sweep", "results_dir", "logging")  # where and how a run reports, not what it computes
+
+
+RANKS = ("devices", "num_nodes", "strategy")  # who computes it; of `trainer`, and unsigned too
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with a linear warm-up and an optional linear decay."""
+
+    lr: float = key(1e-3, "learning rate", above=0)
+    weight_decay: float = key(0.0, "decoupled weight decay", at_least=0)
+    beta2: float = key(0.999, "decay of the squared-gradient average", at_least=0, below=1)
+    clip_norm: float | None = key(None, "largest norm of the gradient", above=0)
+    warmup: int = key(0, "steps over which the learning rate rises linearly", at_least=0)
+    decay: Literal["none", "linear"] = key("none", "fall of the learning rate to 0 at the end")
+
+
+@dataclass
+class ReferenceConfig:
+    """How the reference follows the policy."""
+
+    update: Literal["frozen", "copy", "average"] = key("frozen", "not, by copying, or slowly")
+    every: int = key(50, "steps between copies, where update=copy", at_least=1)
+    rate: float = key(0.01, "share taken per step, where update=average", above=0, at_most=1)
+
+
+@dataclass
+class TrainerConfig:
+    """How long and on what a run trains."""
+
+    steps: int = key(1000, "optimiser steps", at_least=1)
+    accumulate: int = key(1, "batches per optimiser step", at_least=1)
+    steps_per_call: int = key(
+        1,
+        "optimiser steps per call of Lightning, which costs half a millisecond; all other numbers"
+        " of steps must be multiples of it",
+        at_least=1,
+    )
+    eval_every: int = key(100, "steps between evaluations", at_least=1)
+    log_every: int = key(10, "steps between rows of training metrics", at_least=1)
+    checkpoint_every: int = key(100, "steps between checkpoints", at_least=1)
+    threads: int = key(
+        1, "CPU threads of the run; results are bit-identical for one value", at_least=1
+    )
+    max_kl: float | None = key(
+        None, "end at the first evaluation whose KL to the reference is above this", above=0
+    )
+    accelerator: Literal["auto", "cpu", "gpu"] = key("auto", "a GPU where there is one, or given")
+    devices: int = key(
+        1, "GPUs per node that share every batch, or processes on the CPU", at_least=1
+    )
+    num_nodes: int = key(1, "nodes that share every batch", at_least=1)
+    strategy: Literal["ddp", "fsdp"] = key(
+        "ddp", "with several devices: a copy of the networks on each, or a part of them"
+    )
+    compile: bool = key(
+        False,
+        "compile a step's mathematics: worth half a minute for long runs of small networks; on the"
+        " CPU it needs a C++ compiler",
+    )
+    precision: Literal["32-true", "bf16-mixed"] = key("32-true", "of the policy's arithmetic")
+
+    @property
+    def ranks(self) -> int:
+        """How many processes work on the run together."""
+        return self.devices * self.num_nodes
+
+    def check(self) -> None:
+        """Raise ConfigError where keys do not fit each other."""
+        for name in ("steps", "eval_every", "log_every", "checkpoint_every"):
+            if getattr(self, name) % self.steps_per_call:
+                raise ConfigError(
+                    f"trainer.{name} must be a multiple of trainer.steps_per_call="
+                    f"{self.steps_per_call}, found {getattr(self, name)}"
+                )
+
+    def check_machine(self) -> None:
+        """Raise ConfigError where this machine has not what training needs."""
+        if self.compile and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+            raise ConfigError("trainer.compile=true needs a C++ compiler such as g++, found none")
+
+
+@dataclass
+class LabelsConfig:
+    """How many labels the learner gets, and how good they are."""
+
+    keep: float = key(
+        1.0,
+        "share of the labels that is kept; the other samples only anchor, and with 0 all do",
+        at_least=0,
+        at_most=1,
+    )
+    flip: float = key(0.0, "share of the labels that is swapped", at_least=0, at_most=1)
+    ratio: float | None = key(
+        None, "accepted to rejected labels: the more frequent kind is thinned out", above=0
+    )
+
+    @property
+    def all_true(self) -> bool:
+        """Whether the learner gets every label as it is."""
+        return self == LabelsConfig()
+
+
+@dataclass
+class LoggingConfig:
+    """Where metrics go besides the run folder."""
+
+    wandb: Literal["disabled", "offline", "online"] = key("disabled", "Weights & Biases mode")
+    project: str = key("pmpo-suite", "Weights & Biases project")
+    entity: str | None = key(None, "Weights & Biases entity; the account's default unless given")
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    domain: Any = key(MISSING, "the problem; domain.name chooses it")
+    feedback: Literal["positive", "negative", "mixed"] = key(
+        "mixed", "which labels the learner may see"
+    )
+    labels: LabelsConfig = section(LabelsConfig, "how many labels there are, and how good")
+    seed: int = key(0, "seed of everything random in the run", at_least=0, below=2**32)
+    objective: Any = key(MISSING, "the loss; objective.name chooses it")
+    optimizer: OptimizerConfig = section(OptimizerConfig, "AdamW")
+    reference: ReferenceConfig = section(ReferenceConfig, "how the reference follows the policy")
+    trainer: TrainerConfig = section(TrainerConfig, "how long and on what a run trains")
+    logging: LoggingConfig = section(LoggingConfig, "where metrics go besides the run folder")
+    sweep: str = key(MISSING, "folder of the run under results_dir; the config file's name")
+    results_dir: str = key("results", "folder of all results")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
+        if "/" in self.sweep or self.sweep in ("", ".", ".."):
+            raise ConfigError(f"sweep must be the name of one folder, found {self.sweep!r}")
+        self.trainer.check()
+        self.domain.check()
+        if getattr(self.domain, "offline", False):
+            self.check_offline()
+        self.objective.check(self.feedback, self.domain.gaussian)
+        if self.objective.name != "pmpo" and not self.labels.all_true:
+            raise ConfigError(
+                f"labels.* must be left alone with objective.name={self.objective.name}, which"
+                " learns from scores and sees no labels; objective.name=pmpo takes any"
+            )
+        thinned = self.labels.keep < 1 or self.labels.ratio is not None
+        if thinned and getattr(self.objective, "normalization", "shares") == "context":
+            raise ConfigError(
+                "objective.normalization must be shares with labels.keep or labels.ratio: means per"
+                " context would count those without a label as 0; found context"
+            )
+        if self.objective.name == "weighted" and self.domain.name == "rows":
+            raise ConfigError(
+                "objective.name=weighted needs scores of a judge, and domain.name=rows has labels;"
+                " use pmpo or dpo"
+            )
+        # A domain whose settings do not name K fixes it itself.
+        if self.objective.name == "dpo" and getattr(self.domain, "samples", 2) < 2:
+            raise ConfigError(
+                "domain.samples must be at least 2 with objective.name=dpo, which compares the"
+                f" samples of a context; found {self.domain.samples}"
+            )
+        if self.trainer.strategy == "fsdp" and not self.domain.spreadable:
+            raise ConfigError(
+                "trainer.strategy must be ddp where a domain calls parts of its networks, as"
+                f" domain.name={self.domain.name} does; found fsdp"
+            )
+        lora = getattr(self.domain, "lora", None)
+        if lora is not None and lora.rank and self.reference.update != "frozen":
+            raise ConfigError(
+                "reference.update must be frozen with domain.lora.rank above 0, where the reference"
+                f" is the model without its adapters; found {self.reference.update}"
+            )
+        groups = getattr(self.domain, self.domain.groups_key)
+        if groups % self.trainer.ranks:
+            raise ConfigError(
+                f"domain.{self.domain.groups_key} must be a multiple of the {self.trainer.ranks}"
+                f" ranks of trainer.devices and trainer.num_nodes, found {groups}"
+            )
+        if self.domain.reference_must_follow and self.reference.update == "frozen":
+            raise ConfigError(
+                f"reference.update must be copy or average with domain.name={self.domain.name}, or"
+                " nothing is learned from the first policy and the first critic; found frozen"
+            )
+
+    def check_offline(self) -> None:
+        """Raise ConfigError for what needs samples of the reference, where there are only data."""
+        name = self.domain.name
+        if self.objective.name in ("dpo", "mpo"):
+            raise ConfigError(
+                f"objective.name={self.objective.name} compares several samples of a context, and"
+                f" domain.name={name} has one of each; use pmpo or weighted"
+            )
+        if self.divergence != "forward" or getattr(self.objective, "guard", None) is not None:
+            raise ConfigError(
+                "objective.divergence must be forward and objective.guard null with"
+                f" domain.name={name}, whose anchor is behaviour cloning; found"
+                f" {self.divergence} and {getattr(self.objective, 'guard', None)}"
+            )
+
+    def check_machine(self) -> None:
+        """Raise ConfigError where this machine has not what the run needs."""
+        self.trainer.check_machine()
+        self.domain.check_machine()
+
+    @property
+    def variant(self) -> str:
+        """What comparisons group by: the feedback mode under PMPO, else the objective."""
+        return self.feedback if self.objective.name == "pmpo" else str(self.objective.name)
+
+    @property
+    def divergence(self) -> str:
+        """Which KL the domain computes: forward unless the objective says otherwise."""
+        if self.objective.name == "mpo":
+            return "decoupled"
+        return str(self.objective.divergence) if self.objective.name == "pmpo" else "forward"
+
+    @property
+    def signature(self) -> str:
+        """Twelve hexadecimal digits that identify what the run computes."""
+        return sign(dataclasses.asdict(self), self.objective.resolved(self.feedback))
+
+    @property
+    def run_name(self) -> str:
+        """The run's folder: what a person looks for, and the signature."""
+        return f"{self.domain.task}-{self.variant}-seed{self.seed}-{self.signature}"
+
+
+def sign(values: dict[str, Any], resolved_objective: dict[str, Any]) -> str:
+    """Hash a configuration's values, with derived ones in place of those they follow from."""
+    signed = {name: value for name, value in values.items() if name not in UNSIGNED}
+    signed["trainer"] = {k: v for k, v in values["trainer"].items() if k not in RANKS}
+    signed["objective"] = signed["objective"] | resolved_objective
+    text = json.dumps(signed, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,1 +1,0 @@
-"""A bandit's scored points, and nothing to try: data-driven optimisation."""

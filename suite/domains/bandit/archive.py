@@ -1,0 +1,95 @@
+"""The archive domain: a fixed set of scored points, and no other to be had.
+
+With all weights w = α·accepted − (1−α)·rejected + β the optimum is the Gaussian of weighted mean
+and deviation of the points (theory §1), which exists while Σ w and that variance are positive.
+Shapes: N points in the archive, B of a batch, D variables.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from suite.domains.bandit.archive_config import ArchiveConfig
+from suite.domains.bandit.policy import GaussianPolicy, GaussianSearch
+from suite.feedback.feedback import Feedback, Labels, Shares
+from suite.feedback.label_noise import Teacher
+from suite.feedback.labelling import label_by_rank
+from suite.system import distributed as ranks
+
+
+class ArchiveBatch(NamedTuple):
+    """Points of the archive, one to a group."""
+
+    points: Tensor  # [B, 1, D], in units of half the function's box
+    score: Tensor  # [B, 1], −f less its mean over the archive
+    labels: Labels  # [B, 1] each, as the learner sees them
+
+
+class Archive(GaussianSearch):
+    """A Gaussian policy that starts as the archive's own, and moves to what was accepted of it.
+
+    The anchor is behaviour cloning of all points: KL(π_ref ‖ π) of whoever chose them, up to a
+    constant (arXiv 2410.04166, §5.3).
+    """
+
+    dimensions = None
+
+    def __init__(
+        self, settings: ArchiveConfig, *, teacher: Teacher, divergence: str, seed: int, cache: Path
+    ) -> None:
+        super().__init__(settings.function)
+        self.settings = settings
+        self.generator = torch.Generator().manual_seed(seed)
+        centre = 1.6 * torch.rand(settings.dimensions, generator=self.generator) - 0.8
+        noise = torch.randn(settings.points, settings.dimensions, generator=self.generator)
+        self.points = (centre + settings.spread * noise).clamp(-1, 1)
+        self.scores = self.score(self.points)
+        true = label_by_rank(self.scores[None], *self.counts())
+        self.shares = teacher.shares(Shares(true.accept.mean().item(), true.reject.mean().item()))
+        said = teacher.says(true, self.shares, torch.Generator().manual_seed(seed))
+        self.labels = Labels(said.accept[0], said.reject[0])
+        policy = GaussianPolicy(self.points.mean(0), 1.0)
+        with torch.no_grad():
+            policy.log_std.copy_(self.points.std(0).log())
+        self.start_from(policy)
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many points are accepted and how many rejected."""
+        plan = self.settings
+        accepted = round(plan.accept * plan.points)
+        return accepted, min(round(plan.reject * plan.points), plan.points - accepted)
+
+    def train_dataloader(self) -> Iterator[ArchiveBatch]:
+        """Yield points drawn from the archive with their labels."""
+        mean = self.scores.mean()
+        while True:
+            drawn = torch.randint(
+                len(self.points), (self.settings.batch_size,), generator=self.generator
+            )
+            index = ranks.part(drawn)[:, None]
+            labels = Labels(self.labels.accept[index], self.labels.reject[index])
+            yield ArchiveBatch(self.points[index], self.scores[index] - mean, labels)
+
+    def feedback(self, batch: ArchiveBatch) -> Feedback:
+        """Return the density of the points under the policy, whose loss on all of them anchors."""
+        logp = self.policy().log_prob(batch.points)
+        reference_logp = self.reference().log_prob(batch.points)
+        return Feedback(
+            logp=logp,
+            kl=(reference_logp - logp)[:, 0],
+            accept=batch.labels.accept,
+            reject=batch.labels.reject,
+            reference_logp=reference_logp,
+            score=batch.score,
+        )
+
+    def evaluate(self) -> dict[str, float]:
+        """Return the true value of what the policy proposes, its mean, beside the archive's best.
+
+        `above_best` is the difference; `kl` the divergence from the archive's own Gaussian.
+        """
+        found, best = super().evaluate(), self.scores.max().item()
+        return {**found, "best_of_archive": best, "above_best": found["score"] - best}

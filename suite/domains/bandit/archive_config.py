@@ -1,0 +1,49 @@
+"""Settings of the archive domain."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from suite.config.fields import ConfigError, key
+
+
+@dataclass
+class ArchiveConfig:
+    """Propose a better point from a fixed archive of scored ones."""
+
+    gaussian: ClassVar[bool] = False  # its KL is a cloning of data, not a closed form
+    offline: ClassVar[bool] = True
+    reference_must_follow: ClassVar[bool] = False
+    groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
+    spreadable: ClassVar[bool] = False  # whether its networks may be spread over ranks
+    name: Literal["archive"] = key("archive", "this domain")
+    function: Literal["sphere", "rosenbrock", "schwefel"] = key(
+        "sphere", "function that scored the points; asked again only for evaluation"
+    )
+    dimensions: int = key(10, "number of variables", at_least=1)
+    points: int = key(512, "points of the archive", at_least=2)
+    spread: float = key(
+        0.3, "their deviation around a random centre, as a share of half the box", above=0
+    )
+    accept: float = key(0.5, "share of the points, the best, that is accepted", at_least=0)
+    reject: float = key(0.5, "share of the points, the worst, that is rejected", at_least=0)
+    batch_size: int = key(128, "points per batch", at_least=1)
+
+    def check(self) -> None:
+        """Raise ConfigError where keys do not fit each other."""
+        if not 0 < self.accept + self.reject <= 1:
+            raise ConfigError(
+                "domain.accept + domain.reject must be above 0 and at most 1, found"
+                f" {self.accept:g} + {self.reject:g}"
+            )
+
+    def check_machine(self) -> None:
+        """Need nothing that is not part of every installation."""
+
+    @property
+    def task(self) -> str:
+        """What the report calls this problem."""
+        return f"{self.function}-{self.dimensions}d-archive"
+
+    def accepted_mean(self) -> float | None:
+        """Return nothing: the archive is no sample of the policy."""
+        return None

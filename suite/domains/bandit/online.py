@@ -1,0 +1,74 @@
+"""The bandit domain: minimise a known function from ranked samples (claims P1 and P3).
+
+Shapes: B groups, K samples per group, D variables.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from suite.domains.bandit.config import BanditConfig
+from suite.domains.bandit.policy import GaussianPolicy, GaussianSearch
+from suite.feedback.feedback import Feedback, Labels, Shares
+from suite.feedback.label_noise import Teacher
+from suite.feedback.labelling import label_by_rank
+from suite.policies.divergences import GaussianKL
+from suite.policies.gaussian import compare
+from suite.system import distributed as ranks
+
+
+class BanditBatch(NamedTuple):
+    """Groups of samples of the reference, and their scores."""
+
+    samples: Tensor  # [B, K, D], in units of half the function's box
+    score: Tensor  # [B, K], −f
+    labels: Labels  # [B, K] each, as the learner sees them
+
+
+class Bandit(GaussianSearch):
+    """A Gaussian policy over the function's box, scaled to [−1, 1] in every dimension.
+
+    The policy starts at a random place with |x| ≤ 0.8; outside the box the function continues
+    with its value on the box's edge.
+    """
+
+    def __init__(
+        self, settings: BanditConfig, *, teacher: Teacher, divergence: str, seed: int, cache: Path
+    ) -> None:
+        super().__init__(settings.function)
+        self.settings = settings
+        self.teacher = teacher
+        self.divergence = divergence
+        self.dimensions = settings.dimensions
+        self.generator = torch.Generator().manual_seed(seed)
+        start = 1.6 * torch.rand(settings.dimensions, generator=self.generator) - 0.8
+        self.start_from(GaussianPolicy(start, settings.initial_std))
+        true = Shares(settings.top / settings.samples, settings.bottom / settings.samples)
+        self.shares = teacher.shares(true)
+
+    def train_dataloader(self) -> Iterator[BanditBatch]:
+        """Yield groups of samples of the reference; the best are accepted, the worst rejected."""
+        plan = self.settings
+        while True:
+            drawn = self.reference.sample((plan.contexts, plan.samples), self.generator)
+            samples = ranks.part(drawn)
+            score = self.score(samples)
+            labels = label_by_rank(score, plan.top, plan.bottom)
+            yield BanditBatch(samples, score, self.teacher.says(labels, self.shares))
+
+    def feedback(self, batch: BanditBatch) -> Feedback:
+        """Compare the policy with the reference on the labelled samples."""
+        compared = compare(self.policy(), self.reference(), batch.samples, self.divergence)
+        contexts = len(batch.score)
+        return Feedback(
+            logp=compared.logp,
+            kl=compared.kl.total().expand(contexts),
+            accept=batch.labels.accept,
+            reject=batch.labels.reject,
+            reference_logp=compared.reference_logp,
+            score=batch.score,
+            kl_parts=GaussianKL(*(part.expand(contexts, -1) for part in compared.kl)),
+        )

@@ -1,0 +1,185 @@
+"""Settings of the language-model domain."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from suite.config.fields import ConfigError, key, section
+
+Attention = Literal["default", "sdpa", "eager", "flash_attention_2"]
+
+
+@dataclass
+class SmallModelConfig:
+    """The small Llama that is trained here as the reference."""
+
+    hidden_size: int = key(96, "width of the small one", at_least=8)
+    layers: int = key(2, "its transformer blocks", at_least=1)
+    heads: int = key(4, "its attention heads", at_least=1)
+
+
+@dataclass
+class ModelConfig(SmallModelConfig):
+    """A model that is there, or else the small one."""
+
+    path: str | None = key(None, "a folder or name on the hub, in place of the small one")
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adapters in place of all weights."""
+
+    rank: int = key(0, "rank of the adapters; 0 trains all weights", at_least=0)
+    alpha: float = key(32.0, "their scale is alpha / rank", above=0)
+    head: bool = key(False, "whether the last layer gets one too")
+    merge: bool = key(False, "write the trained model whole, adapters added to its weights")
+
+
+@dataclass
+class PretrainConfig:
+    """Supervised pre-training of the reference; done once, then cached."""
+
+    target_accuracy: float = key(
+        0.38, "stop at this sampled accuracy (or score) on held-out prompts", above=0, at_most=1
+    )
+    max_steps: int = key(4000, "give up after this many steps", at_least=1)
+    batch_size: int = key(256, "demonstrations per step", at_least=1)
+    lr: float = key(3e-3, "learning rate", above=0)
+    check_every: int = key(50, "steps between two measurements of the accuracy", at_least=1)
+    seed: int = key(0, "seed of the reference; independent of the run's seed", at_least=0)
+
+
+@dataclass
+class LabelConfig:
+    """What a judge's scores mean."""
+
+    by: Literal["threshold", "ranks", "mean"] = key(
+        "threshold", "accepted from a threshold on, or by rank among, or above the mean of a prompt"
+    )
+    threshold: float = key(0.5, "accepted from this score on, where by=threshold")
+    top: int = key(2, "completions of a prompt that are accepted, where by=ranks", at_least=0)
+    bottom: int = key(2, "those that are rejected, where by=ranks", at_least=0)
+
+
+@dataclass
+class RewardConfig:
+    """The reward model that is trained here, where judge=learned."""
+
+    completions: int = key(
+        1024, "scored completions of the reference that it learns from", at_least=1
+    )
+    noise: float = key(0.1, "standard deviation of the error of their scores", at_least=0)
+    steps: int = key(400, "steps", at_least=1)
+    lr: float = key(1e-3, "learning rate", above=0)
+
+
+@dataclass
+class LMConfig:
+    """Prompts, completions sampled from the reference, and a judge."""
+
+    gaussian: ClassVar[bool] = False
+    reference_must_follow: ClassVar[bool] = False
+    groups_key: ClassVar[str] = "prompts"  # how many groups a batch has, which ranks share
+    spreadable: ClassVar[bool] = True  # whether its networks may be spread over ranks
+    name: Literal["lm"] = key("lm", "this domain")
+    task: Literal["arithmetic", "letters", "prompts"] = key(
+        "arithmetic", "language task; `prompts` takes yours"
+    )
+    digits: int = key(2, "largest number of digits of an operand", at_least=1, at_most=9)
+    prompts_path: str | None = key(
+        None, "where task=prompts: rows with a prompt, in a form that the domain rows reads"
+    )
+    max_new_tokens: int = key(128, "longest completion where task=prompts", at_least=1)
+    judge: str = key(
+        "exact",
+        "the task's own rule (`exact`), a reward model that is trained here (`learned`), a function"
+        " (`package.module:name`), or the folder or hub name of a reward model",
+    )
+    labels: LabelConfig = section(LabelConfig, "what scores mean")
+    reward: RewardConfig = section(RewardConfig, "the reward model that is trained here")
+    prompts: int = key(64, "prompts per batch", at_least=1)
+    samples: int = key(4, "completions per prompt, K", at_least=1)
+    temperature: float = key(
+        1.0, "of the distributions that are sampled from and compared, π_ref and π alike", above=0
+    )
+    slots: int = key(512, "completions that are sampled at a time", at_least=1)
+    ahead: int = key(
+        1, "batches that are sampled together, before the reference may follow again", at_least=1
+    )
+    eval_prompts: int = key(512, "held-out prompts of an evaluation", at_least=1)
+    share_prompts: int = key(
+        512, "training prompts that measure the reference's share of accepted samples", at_least=1
+    )
+    model: ModelConfig = section(ModelConfig, "the policy")
+    pretrain: PretrainConfig = section(PretrainConfig, "how the small one is made")
+    lora: LoraConfig = section(LoraConfig, "adapters")
+    dtype: Literal["float32", "bfloat16"] = key("float32", "of the weights that are not trained")
+    attention: Attention = key("default", "implementation; transformers chooses the default")
+    gradient_checkpointing: bool = key(False, "compute activations again rather than keep them")
+
+    def check(self) -> None:
+        """Raise ConfigError where keys do not fit each other."""
+        if self.model.hidden_size % self.model.heads:
+            raise ConfigError(
+                f"domain.model.hidden_size must be a multiple of domain.model.heads="
+                f"{self.model.heads}, found {self.model.hidden_size}"
+            )
+        check_dtype(self.dtype, self.lora)
+        labels = self.labels
+        if labels.by == "ranks" and labels.top + labels.bottom > self.samples:
+            raise ConfigError(
+                "domain.labels.top + domain.labels.bottom must be at most domain.samples="
+                f"{self.samples}, found {labels.top + labels.bottom}"
+            )
+        if self.task == "prompts":
+            needed = {
+                "domain.prompts_path": self.prompts_path,
+                "domain.model.path": self.model.path,
+                "domain.judge": None if self.judge in ("exact", "learned") else self.judge,
+            }
+            for name, value in needed.items():
+                if value is None:
+                    raise ConfigError(
+                        f"{name} must say which with domain.task=prompts, found"
+                        f" {self.judge if name == 'domain.judge' else 'nothing'}"
+                    )
+
+    def check_machine(self) -> None:
+        """Raise ConfigError where this machine lacks what the run needs."""
+        check_installed(self.prompts_path, self.lora)
+        check_there("domain.prompts_path", self.prompts_path)
+
+    def accepted_mean(self) -> float | None:
+        """Return nothing: for language only the bound of theory §2 is known."""
+        return None
+
+
+def check_dtype(dtype: str, lora: LoraConfig) -> None:
+    """Raise ConfigError where trained weights would be held in bfloat16."""
+    if dtype == "bfloat16" and not lora.rank:
+        raise ConfigError(
+            "domain.dtype=bfloat16 is for weights that are not trained (domain.lora.rank above"
+            " 0); trainer.precision=bf16-mixed computes in bfloat16"
+        )
+
+
+def check_there(name: str, path: str | None) -> None:
+    """Raise ConfigError where a path that is no name on a hub leads nowhere."""
+    looks_local = path is not None and path.endswith((".jsonl", ".parquet"))
+    if (
+        path is not None
+        and (looks_local or path.startswith((".", "/")))
+        and not Path(path).exists()
+    ):
+        raise ConfigError(f"{name}={path}: no such file or folder")
+
+
+def check_installed(path: str | None, lora: LoraConfig) -> None:
+    """Raise ConfigError where reading a path or training adapters needs what is not installed."""
+    from importlib.util import find_spec
+
+    needed = {"datasets": path is not None and not path.endswith(".jsonl")}
+    needed["peft"] = lora.rank > 0
+    for name, wanted in needed.items():
+        if wanted and find_spec(name) is None:
+            raise ConfigError(f"{name} is not installed: pip install 'pmpo-suite[rows]'")

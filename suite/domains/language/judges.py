@@ -1,0 +1,156 @@
+"""Who says how good a completion is: a task's rule, a function of yours, or a reward model."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+from suite.config.fields import ConfigError
+from suite.domains.language.chat import prompt_ids, template
+from suite.domains.language.config import LMConfig
+from suite.domains.language.generation import Judge, complete, decoded, scores_of, task_judge
+from suite.domains.language.io import Text
+from suite.domains.language.models import Pair, explained, inner
+from suite.domains.language.tasks.base import Task
+from suite.system import distributed as ranks
+
+BATCH = 64
+SEED = 11
+
+
+def build_judge(
+    settings: LMConfig, task: Task | None, pair: Pair, start: Path, cache: Path
+) -> Judge:
+    """Return the judge that the settings name; raises ConfigError where there is none such.
+
+    `start` is the folder of the reference, from which a learned reward model starts.
+    """
+    name = settings.judge
+    if name in ("exact", "learned"):
+        assert task is not None  # the configuration was checked
+        if name == "exact":
+            return task_judge(task)
+        return RewardModel(learned(settings, task, pair, start, cache), pair)
+    if ":" in name and not Path(name).exists():
+        return function(name)
+    return RewardModel(name, pair)
+
+
+def function(name: str) -> Judge:
+    """Import a function `package.module:name`; raises ConfigError."""
+    module, _, attribute = name.partition(":")
+    try:
+        found: Judge = getattr(import_module(module), attribute)
+    except Exception as error:  # of somebody else's module
+        told = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"domain.judge={name} cannot be imported: {told}") from error
+    if not callable(found):
+        raise ConfigError(f"domain.judge={name} must be a function, found {type(found).__name__}")
+    return found
+
+
+class RewardModel:
+    """A sequence classifier of one output, over prompt and completion."""
+
+    def __init__(self, name: str | Path, pair: Pair) -> None:
+        with explained(f"domain.judge={name}", str(name)):
+            self.tokenizer = AutoTokenizer.from_pretrained(name)
+            self.model: Any = AutoModelForSequenceClassification.from_pretrained(name)
+        outputs = self.model.config.num_labels
+        if outputs != 1:
+            raise ConfigError(f"domain.judge={name} must have one output, found {outputs}")
+        self.model.eval().requires_grad_(False).to(inner(pair.policy).device)
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token_id = self.tokenizer.eos_token_id or 0
+        self.model.config.pad_token_id = self.tokenizer.pad_token_id
+
+    def __call__(self, prompts: Sequence[Text], texts: Sequence[str]) -> list[float]:
+        """Return the model's output for every completion."""
+        return self.outputs(prompts, texts).tolist()
+
+    @torch.no_grad()
+    def outputs(self, prompts: Sequence[Text], texts: Sequence[str]) -> torch.Tensor:
+        """Return the model's outputs, [N]."""
+        device = self.model.device
+        ids = [self.ids(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # little padding
+        found = torch.zeros(len(ids))
+        for start in range(0, len(order), BATCH):
+            chosen = order[start : start + BATCH]
+            batch = self.tokenizer.pad(
+                {"input_ids": [ids[i] for i in chosen]}, return_tensors="pt", padding_side="right"
+            )
+            found[chosen] = self.model(**batch.to(device)).logits[:, 0].float().cpu()
+        return found
+
+    def ids(self, prompt: Text, text: str) -> list[int]:
+        """Return prompt and completion as tokens, its end included."""
+        if isinstance(prompt, str):
+            end = self.tokenizer.eos_token or ""
+            return prompt_ids(prompt + text + end, self.tokenizer, "a prompt")
+        answer = {"role": "assistant", "content": text}
+        return template([*prompt, answer], self.tokenizer, "a prompt", prompts_answer=False)
+
+
+def learned(settings: LMConfig, task: Task, pair: Pair, start: Path, cache: Path) -> Path:
+    """Return the folder of a reward model that learned the task's score, made where it is not."""
+    plan = settings.reward
+    facts = json.dumps([asdict(plan), start.name], sort_keys=True).encode()
+    folder = cache / "rewards" / f"{settings.task}-{hashlib.sha256(facts).hexdigest()[:12]}"
+    if ranks.rank() == 0:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{folder.name}.lock"):
+            if not folder.exists():
+                fresh = folder.with_name(f".{folder.name}.new")
+                shutil.rmtree(fresh, ignore_errors=True)
+                learn_reward(settings, task, pair, start, fresh)
+                fresh.rename(folder)
+    ranks.tell("it is there")
+    return folder
+
+
+def learn_reward(settings: LMConfig, task: Task, pair: Pair, start: Path, folder: Path) -> None:
+    """Fit a classifier's output to noisy scores of the reference's own completions."""
+    plan = settings.reward
+    generator = torch.Generator().manual_seed(SEED)
+    prompts = task.prompts(plan.completions, generator, held_out=False)
+    model = inner(pair.policy)
+    drawn = complete(model, pair.tokenizer, prompts, 1, task.max_new_tokens, generator)
+    texts = decoded(pair.tokenizer, drawn)
+    scores = scores_of(task_judge(task), "exact", prompts, texts, 1)[:, 0]
+    scores = scores + plan.noise * torch.randn(len(scores), generator=generator)
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        body = AutoModelForCausalLM.from_pretrained(start)
+        config = AutoConfig.from_pretrained(start, num_labels=1)
+        reward = AutoModelForSequenceClassification.from_config(config)
+        reward.base_model.load_state_dict(body.base_model.state_dict())
+    reward.save_pretrained(folder)
+    pair.tokenizer.save_pretrained(folder)
+    judge = RewardModel(folder, pair)
+    judge.model.train().requires_grad_(True)
+    optimizer = torch.optim.AdamW(judge.model.parameters(), lr=plan.lr, weight_decay=0.01)
+    ids = [judge.ids(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
+    for _ in range(plan.steps):
+        chosen = torch.randint(len(ids), (BATCH,), generator=generator).tolist()
+        batch = judge.tokenizer.pad(
+            {"input_ids": [ids[i] for i in chosen]}, return_tensors="pt", padding_side="right"
+        ).to(judge.model.device)
+        error = judge.model(**batch).logits[:, 0] - scores[chosen].to(judge.model.device)
+        optimizer.zero_grad()
+        torch.autograd.backward(error.square().mean())
+        optimizer.step()
+    judge.model.save_pretrained(folder)

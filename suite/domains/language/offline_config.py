@@ -1,0 +1,117 @@
+"""Settings of the rows domain."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from suite.config.fields import ConfigError, key, section
+from suite.domains.language.config import (
+    Attention,
+    LoraConfig,
+    PretrainConfig,
+    SmallModelConfig,
+    check_dtype,
+    check_installed,
+    check_there,
+)
+
+
+@dataclass
+class DataConfig:
+    """Which rows, and what their scores mean."""
+
+    path: str | None = key(
+        None,
+        "a .jsonl or .parquet file, a folder that `datasets` saved, or a name on the hub; without"
+        " one, judged completions of the small model that is made here",
+    )
+    eval_path: str | None = key(
+        None, "rows for evaluation alone, in the same forms; without them a share of the others"
+    )
+    split: str = key("train", "split of a folder or of a name on the hub")
+    skip_bad: bool = key(False, "go on without rows that do not fit")
+    scores: Literal["mean", "threshold", "ranks"] = key(
+        "mean", "scores are accepted above their prompt's mean, above a threshold, or by rank"
+    )
+    threshold: float = key(0.0, "accepted from this score on, where scores=threshold")
+    top: int = key(1, "completions of a prompt that are accepted, where scores=ranks", at_least=0)
+    bottom: int = key(1, "those that are rejected, where scores=ranks", at_least=0)
+    held_out: float = key(
+        0.05,
+        "share of the prompts kept for evaluation; with 0 the rows of training are evaluated",
+        at_least=0,
+        below=1,
+    )
+
+    def files(self) -> dict[str, str]:
+        """Return what is to be read, by the names of the keys."""
+        paths = {"path": self.path, "eval_path": self.eval_path}
+        return {name: path for name, path in paths.items() if path is not None}
+
+
+@dataclass
+class BuiltinConfig:
+    """The small model and its judged completions, made where no path is given."""
+
+    digits: int = key(2, "largest number of digits of an operand", at_least=1, at_most=9)
+    prompts: int = key(1024, "prompts", at_least=1)
+    samples: int = key(4, "completions per prompt", at_least=1)
+    only_rejected: bool = key(
+        False,
+        "rows of the wrong completions alone; those of held-out prompts are evaluated, the right"
+        " ones as anchors",
+    )
+    model: SmallModelConfig = section(SmallModelConfig, "the model's architecture")
+    pretrain: PretrainConfig = section(PretrainConfig, "how the model is made")
+
+
+@dataclass
+class RowsConfig:
+    """Rows of prompts, completions and what somebody thought of them."""
+
+    gaussian: ClassVar[bool] = False
+    reference_must_follow: ClassVar[bool] = False
+    groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
+    spreadable: ClassVar[bool] = True  # whether its networks may be spread over ranks
+    name: Literal["rows"] = key("rows", "this domain")
+    data: DataConfig = section(DataConfig, "the rows")
+    model: str | None = key(
+        None, "a folder with model and tokenizer, or a name on the hub; the small one unless given"
+    )
+    builtin: BuiltinConfig = section(BuiltinConfig, "what is made where no path is given")
+    lora: LoraConfig = section(LoraConfig, "adapters")
+    batch_size: int = key(
+        8, "groups per batch: rows, or prompts with several completions", at_least=1
+    )
+    tokens: int = key(
+        0, "a batch ends before it would hold more, padding included; 0 sets no limit", at_least=0
+    )
+    max_length: int = key(1024, "tokens of prompt and completion together", at_least=2)
+    eval_rows: int = key(256, "held-out rows of an evaluation", at_least=1)
+    dtype: Literal["float32", "bfloat16"] = key("float32", "of the weights that are not trained")
+    attention: Attention = key("default", "implementation; transformers chooses the default")
+    gradient_checkpointing: bool = key(False, "compute activations again rather than keep them")
+
+    @property
+    def task(self) -> str:
+        """What the report calls this problem."""
+        return "arithmetic-rows" if self.data.path is None else Path(self.data.path).stem
+
+    def check(self) -> None:
+        """Raise ConfigError where keys do not fit each other."""
+        if self.data.path is not None and self.model is None:
+            raise ConfigError(
+                "domain.model must be a folder or a name on the hub with domain.data.path, found"
+                " nothing"
+            )
+        check_dtype(self.dtype, self.lora)
+
+    def check_machine(self) -> None:
+        """Raise ConfigError where this machine lacks what the run needs."""
+        check_installed(self.data.path, self.lora)
+        for name, path in self.data.files().items():
+            check_there(f"domain.data.{name}", path)
+
+    def accepted_mean(self) -> float | None:
+        """Return nothing: for language only the bound of theory §2 is known."""
+        return None

@@ -1,1 +1,0 @@
-"""Control from recorded episodes: nothing is tried while learning."""

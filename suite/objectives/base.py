@@ -1,0 +1,47 @@
+"""The objectives by name; each is a file of pure functions and a settings class."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol
+
+from suite.config.registry import OBJECTIVES
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from suite.feedback.feedback import Feedback, Shares
+
+
+class Terms(Protocol):
+    """A named tuple of terms that sum to the loss, and diagnostics."""
+
+    @property
+    def loss(self) -> "Tensor":
+        """[] what is minimised."""
+        ...
+
+    def _asdict(self) -> "dict[str, Tensor]": ...
+
+
+class Objective(Protocol):
+    """An objective with its settings bound; what the training module calls.
+
+    One that is also an nn.Module has parameters of its own, trained at its `dual_lr`.
+    """
+
+    def __call__(self, feedback: "Feedback", shares: "Shares") -> Terms:
+        """Return the loss terms of one batch."""
+        ...
+
+    def warning(self, shares: "Shares") -> str | None:
+        """Say what makes this loss unbounded on labels with these shares, if anything does."""
+        ...
+
+
+def build_objective(settings: Any, feedback: str, dimensions: int | None) -> Objective:
+    """Bind an objective's settings; `feedback` is positive, negative or mixed.
+
+    `dimensions` is that of a Gaussian policy's samples, None for other policies.
+    """
+    _, module = OBJECTIVES[settings.name]
+    objective: Objective = import_module(module).bind(settings, feedback, dimensions)
+    return objective

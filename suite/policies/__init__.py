@@ -1,0 +1,1 @@
+"""Distributions that are trained, their divergences, and how the reference follows."""

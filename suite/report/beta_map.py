@@ -1,0 +1,97 @@
+"""Where β stops being enough: measured on a grid, and predicted beforehand (claims P3 and P6)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from suite.report.comparison import tasks
+from suite.report.records import Record
+
+
+class BetaPoint(NamedTuple):
+    """The runs of one α and β."""
+
+    beta: float
+    scores: NDArray[np.float64]
+    """Final scores, [runs]."""
+    start: float
+    stable: bool
+    """Whether every run ended above its start, or above the score that the sweep names."""
+
+
+class BetaCurve(NamedTuple):
+    """A row of the map: one task and α over all β, and what theory says."""
+
+    task: str
+    alpha: float
+    points: list[BetaPoint]
+    bound: float | None
+    """(1−α)/Z0, enough for any policy (theory §2)."""
+    predicted: float | None
+    """The smallest bounded β for Gaussians (theory §5), else the bound."""
+
+    @property
+    def measured(self) -> float | None:
+        """The smallest β of the grid from which on every run is stable."""
+        threshold = None
+        for point in reversed(self.points):
+            if not point.stable:
+                break
+            threshold = point.beta
+        return threshold
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether the first grid point at or above the prediction is within a step of measured."""
+        if self.predicted is None or self.measured is None:
+            return None
+        grid = [point.beta for point in self.points]
+        first = next((i for i, beta in enumerate(grid) if beta >= self.predicted), len(grid))
+        return abs(first - grid.index(self.measured)) <= 1
+
+
+def beta_curves(records: Sequence[Record], stable_above: float | None = None) -> list[BetaCurve]:
+    """Arrange the ended PMPO runs with a number for β by task, α and β.
+
+    A run is stable when it ends above `stable_above`, above its own start unless that is given.
+    """
+    curves = []
+    for task in tasks(records):
+        chosen = [r for r in records if r.task == task and has_beta(r)]
+        for alpha in sorted({r.alpha for r in chosen if r.alpha is not None}):
+            row = [r for r in chosen if r.alpha == alpha]
+            betas = sorted({r.beta for r in row if r.beta is not None})
+            points = [beta_point(row, beta, stable_above) for beta in betas]
+            curves.append(BetaCurve(task, alpha, points, bound(row), predicted(row)))
+    return curves
+
+
+def has_beta(record: Record) -> bool:
+    """Tell whether a run has ended and has a number for β; a run that failed is unstable."""
+    ended = record.state in ("finished", "failed") and record.score is not None
+    return ended and record.beta is not None
+
+
+def beta_point(records: Sequence[Record], beta: float, stable_above: float | None) -> BetaPoint:
+    """Summarise the runs at one β."""
+    runs = [r for r in records if r.beta == beta]
+    score = np.array([r.score for r in runs], float)
+    start = np.array([r.start_score for r in runs], float)
+    least = start if stable_above is None else stable_above
+    stable = bool((score > least).all()) and all(r.state == "finished" for r in runs)
+    return BetaPoint(beta, score, float(start.mean()), stable)
+
+
+def bound(records: Sequence[Record]) -> float | None:
+    """Return (1−α)/Z0 with the share of rejected samples that the runs measured first."""
+    known = [r.reject_share for r in records if r.reject_share]
+    alpha = records[0].alpha
+    return (1 - alpha) / float(np.mean(known)) if known and alpha is not None else None
+
+
+def predicted(records: Sequence[Record]) -> float | None:
+    """Return the smallest bounded β, at least 0."""
+    of_gaussian = records[0].gaussian_beta
+    return bound(records) if of_gaussian is None else of_gaussian

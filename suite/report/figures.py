@@ -1,0 +1,255 @@
+"""The report's figures, drawn with matplotlib and no display."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from suite.report import statistics as stats
+from suite.report.beta_map import BetaCurve
+from suite.report.comparison import Across, curve, select, tasks, variants
+from suite.report.records import Record
+from suite.report.statistics import Estimate
+from suite.sweeps.spec import ReportSettings
+
+# Okabe and Ito's palette: told apart by colour-blind readers too.
+COLOURS = {
+    "positive": "#0072B2",
+    "negative": "#D55E00",
+    "mixed": "#009E73",
+    "dpo": "#CC79A7",
+    "mpo": "#E69F00",
+}
+OTHERS = (
+    "#56B4E9",
+    "#000000",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#D55E00",
+    "#0072B2",
+    "#8C6D1F",
+    "#7F7F7F",
+)
+Summary = Callable[[NDArray[np.float64]], Estimate]
+PANEL = (4.6, 3.4)  # inches
+PROFILE_POINTS = 41
+LEGEND_LINE = 0.17  # inches
+MOST_INSIDE = 7  # entries of a legend within a panel; more stand below them all
+
+
+def colour(variant: str, among: Sequence[str]) -> str:
+    """Return the variant's colour, the same in every figure."""
+    rest = [v for v in among if v not in COLOURS]
+    return COLOURS.get(variant) or OTHERS[rest.index(variant) % len(OTHERS)]
+
+
+def learning_curves(records: Sequence[Record], report: ReportSettings) -> Figure:
+    """Draw the score over steps, one panel per task, with 95 % intervals over seeds."""
+    panels = tasks(records)
+    figure, axes = grid_of(len(panels))
+    for ax, task in zip(axes, panels, strict=True):
+        draw_curves(ax, records, task, "eval/score", report.x_axis, interval(report))
+        start = stats.mean(np.array([r.start_score for r in records if starts(r, task)], float))
+        ax.axhline(start.value, color="0.5", ls="--", lw=1, label="reference (start)")
+        scale_scores(ax, report)
+        ax.set(title=task, xlabel=x_label(report), ylabel=report.score)
+    legend(axes)
+    return figure
+
+
+def starts(record: Record, task: str) -> bool:
+    """Tell whether a run of this task has been evaluated at its start."""
+    return record.task == task and record.start_score is not None
+
+
+def interval(report: ReportSettings) -> Summary:
+    """Return how a score is summarised: a t interval, symmetric, does not suit a log scale."""
+    return stats.interquartile_mean if report.log_scale else stats.mean
+
+
+def x_label(report: ReportSettings) -> str:
+    """Name what curves run over."""
+    return {"step": "optimiser steps", "env_steps": "environment steps"}.get(
+        report.x_axis, report.x_axis.replace("_", " ")
+    )
+
+
+def draw_curves(
+    ax: Axes,
+    records: Sequence[Record],
+    task: str,
+    metric: str,
+    x_axis: str,
+    summary: Summary = stats.mean,
+) -> None:
+    """Draw a metric's summary and interval for each variant."""
+    names = variants(records)
+    for name in names:
+        steps, values = curve(select(records, task, name), metric, x_axis)
+        if not len(steps):
+            continue
+        points = [summary(column) for column in values.T]
+        shade = colour(name, names)
+        ax.plot(steps, [p.value for p in points], color=shade, label=name, lw=1.8)
+        ax.fill_between(
+            steps, [p.low for p in points], [p.high for p in points], color=shade, alpha=0.18, lw=0
+        )
+
+
+def diagnostics(records: Sequence[Record], report: ReportSettings) -> Figure | None:
+    """Draw every other evaluation metric of the first task, or nothing where there is none."""
+    task, names = tasks(records)[0], diagnostic_metrics(records, report)
+    if not names:
+        return None
+    figure, axes = grid_of(len(names))
+    for ax, name in zip(axes, names, strict=True):
+        draw_curves(ax, records, task, name, report.x_axis)
+        values = [row[name] for record in records for row in record.evaluations if name in row]
+        if min(values) >= 0 and max(values) > 100:
+            ax.set_yscale("symlog", linthresh=1.0)
+        label = name.removeprefix("eval/").replace("_", " ")
+        ax.set(title=label, xlabel=x_label(report))
+    legend(axes)
+    return figure
+
+
+def diagnostic_metrics(records: Sequence[Record], report: ReportSettings) -> list[str]:
+    """Return the names of what evaluations measure besides the score."""
+    known = ("eval/score", f"eval/{report.x_axis}")
+    return sorted(
+        {
+            name
+            for record in records
+            for row in record.evaluations
+            for name in row
+            if name.startswith("eval/") and name not in known
+        }
+    )
+
+
+def judges(records: Sequence[Record], report: ReportSettings) -> Figure | None:
+    """Draw the exact score and the judge's over the KL, where the judge may be wrong.
+
+    Each line is a variant's mean over seeds, from step to step (arXiv 2410.04166, fig. 4).
+    """
+    judged = [r for r in records if any("eval/judge_score" in row for row in r.evaluations)]
+    panels = tasks(judged)
+    if not panels:
+        return None
+    figure, axes = grid_of(len(panels))
+    for ax, task in zip(axes, panels, strict=True):
+        draw_judges(ax, judged, task)
+    legend(axes)
+    return figure
+
+
+def draw_judges(ax: Axes, judged: Sequence[Record], task: str) -> None:
+    """Draw both scores of a task over the KL."""
+    for name in variants(judged):
+        chosen, shade = select(judged, task, name), colour(name, variants(judged))
+        steps, judge = curve(chosen, "eval/judge_score")
+        if not len(steps):
+            continue
+        kl, score = (
+            values[:, np.isin(where, steps)].mean(0)
+            for where, values in (curve(chosen, "eval/kl"), curve(chosen, "eval/score"))
+        )
+        ax.plot(kl, score, "-", color=shade, label=f"{name}, exact", lw=1.8)
+        ax.plot(kl, judge.mean(0), "--", color=shade, label=f"{name}, judge", lw=1.8)
+    ax.set(title=task, xlabel="KL from the start, in nats", ylabel="mean score")
+
+
+def profiles(found: Sequence[Across]) -> Figure:
+    """Draw for each variant which share of all runs is above a normalised score."""
+    figure, (ax,) = grid_of(1)
+    at = np.linspace(0, 1, PROFILE_POINTS)
+    names = [each.variant for each in found]
+    for each in found:
+        points, shade = stats.performance_profile(each.scores, at), colour(each.variant, names)
+        ax.plot(at, [p.value for p in points], color=shade, label=each.variant, lw=1.8)
+        low, high = [p.low for p in points], [p.high for p in points]
+        ax.fill_between(at, low, high, color=shade, alpha=0.18, lw=0)
+    ax.set(xlabel="normalised score", ylabel="share of runs above it", ylim=(0, 1.02))
+    legend([ax])
+    return figure
+
+
+def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Figure:
+    """Draw the final score over β, one panel per task and α, with the predicted threshold."""
+    figure, axes = grid_of(len(curves))
+    for ax, row in zip(axes, curves, strict=True):
+        draw_beta(ax, row, report)
+    legend(axes)
+    return figure
+
+
+def draw_beta(ax: Axes, row: BetaCurve, report: ReportSettings) -> None:
+    """Draw the final score over β for one task and α."""
+    beta = [p.beta for p in row.points]
+    summaries = [interval(report)(p.scores) for p in row.points]
+    value, low, high = (np.array(column) for column in zip(*summaries, strict=True))
+    # NaN where there are too few runs for an interval.
+    spread = np.nan_to_num([value - low, high - value])
+    ax.errorbar(beta, value, yerr=spread, fmt="o-", color="#0072B2", capsize=3)
+    ax.axhline(row.points[0].start, color="0.5", ls="--", lw=1, label="reference (start)")
+    if report.stable_above is not None:
+        ax.axhline(report.stable_above, color="0.5", ls=":", lw=1, label="stable above")
+    if row.predicted is not None:
+        ax.axvline(row.predicted, color="#D55E00", lw=1.5, label="predicted threshold")
+    if row.bound is not None and row.bound != row.predicted:
+        ax.axvline(row.bound, color="#D55E00", lw=1, ls=":", label="bound for any policy")
+    scale_scores(ax, report)
+    ax.set(title=f"{row.task}, α = {row.alpha:g}", xlabel="β", ylabel=report.score)
+
+
+def legend(axes: Sequence[Axes]) -> None:
+    """Explain in the first panel, or below, what any of the panels shows."""
+    found: dict[str, Artist] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if len(found) <= MOST_INSIDE:
+        axes[0].legend(found.values(), found.keys(), frameon=False, fontsize=8)
+        return
+    figure = axes[0].get_figure()
+    assert isinstance(figure, Figure)
+    columns = 2 if len(axes) < 3 else 3
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LEGEND_LINE * -(-len(found) // columns))
+    figure.legend(
+        found.values(),
+        found.keys(),
+        frameon=False,
+        fontsize=8,
+        loc="outside lower center",
+        ncols=columns,
+    )
+
+
+def scale_scores(ax: Axes, report: ReportSettings) -> None:
+    """Scale a score axis as the sweep asks."""
+    if report.percent:
+        ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    if report.log_scale:
+        ax.set_yscale("symlog", linthresh=0.1)
+        low, high = ax.dataLim.y0, ax.dataLim.y1  # both negative: the margin is a factor
+        ax.set_ylim(1.5 * low, high + max(0.02, -0.3 * high))
+
+
+def grid_of(panels: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure with at most three panels a row."""
+    columns = min(3, panels)
+    rows = -(-panels // columns)
+    scale = 1.4 if panels == 1 else 1.0
+    size = (scale * PANEL[0] * columns, scale * PANEL[1] * rows)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(panels)]
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.grid(alpha=0.25)
+    return figure, axes

@@ -1,0 +1,203 @@
+"""A sweep's results as scores.csv, report.md, report.html and figures."""
+
+import base64
+import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from suite.config.fields import ConfigError
+from suite.report import figures, tables
+from suite.report.beta_map import BetaCurve, beta_curves
+from suite.report.comparison import (
+    Across,
+    Cell,
+    across,
+    cells,
+    collect,
+    compared,
+    improvements,
+    improvements_across,
+    scores_csv,
+)
+from suite.report.records import COLUMNS, Record
+from suite.report.statistics import Estimate
+from suite.sweeps.spec import ReportSettings, Sweep
+from suite.system.files import read_json, write_bytes, write_text
+
+LOG_LINES = 8  # of each run, on the page
+
+
+def write_report(sweep: Sweep, command: str) -> Path:
+    """Write the report of what is there, and say what is missing; return the page's path."""
+    records = collect(sweep)
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    write_text(sweep.folder / "scores.csv", scores_csv(records))
+    finished = [r for r in compared(sweep, records) if r.state == "finished"]
+    check_x_axis(sweep.report.x_axis, finished)
+    curves = beta_curves(grid_records(sweep, records), sweep.report.stable_above)
+    together = across(finished, sweep.report.normalize)
+    drawn = draw(finished, curves, together, sweep)
+    content = {
+        "sweep": sweep,
+        "report": sweep.report,
+        "command": command,
+        "states": Counter(record.state for record in records),
+        "records": records,
+        "columns": COLUMNS,
+        "missing": [record for record in records if record.state != "finished"],
+        "cells": cells(finished),
+        "together": together,
+        "improvements": [*improvements(finished), *improvements_across(together)],
+        "curves": curves,
+        "headlines": headlines(cells(finished), curves, sweep.report),
+        "figures": drawn,
+        "shown": first_of_each([r for r in finished if r.examples]),
+        "environments": environments(records),
+    }
+    templates = Environment(
+        loader=PackageLoader("suite.report"),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.filters["estimate"] = lambda e: show(e, sweep.report)
+    templates.filters["log_end"] = log_end
+    templates.filters["plain"] = lambda e: show(e, ReportSettings())
+    templates.filters["number"] = lambda x: "" if x is None else f"{x:.4g}"
+    for suffix in ("md", "html"):
+        page = templates.get_template(f"report.{suffix}.j2").render(content)
+        write_text(sweep.folder / f"report.{suffix}", page)
+    return sweep.folder / "report.html"
+
+
+def check_x_axis(name: str, finished: Sequence[Record]) -> None:
+    """Raise ConfigError unless finished runs have what learning curves are to run over."""
+    keys = {key for record in finished for row in record.evaluations for key in row}
+    known = sorted(key.removeprefix("eval/") for key in keys)
+    if finished and name not in known:
+        raise ConfigError(
+            f"report.x_axis must be a number that evaluations hold, one of {', '.join(known)};"
+            f" found {name!r}"
+        )
+
+
+def grid_records(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
+    """Return the runs of the β grid."""
+    names = set(sweep.grids[sweep.report.beta_grid]) if sweep.report.beta_grid else set()
+    return [record for record in records if record.name in names]
+
+
+class Drawn(NamedTuple):
+    """A figure as files, in base64, and the numbers that it shows."""
+
+    png: str
+    svg: str
+    table: tables.Table
+
+    @property
+    def csv(self) -> str:
+        """The numbers as a file, in base64."""
+        return base64.b64encode(self.table.csv.encode()).decode()
+
+
+def draw(
+    finished: Sequence[Record],
+    curves: Sequence[BetaCurve],
+    together: Sequence[Across],
+    sweep: Sweep,
+) -> dict[str, Drawn]:
+    """Save the figures as PNG and SVG; return them with their numbers."""
+    report, made = sweep.report, {}
+    if finished:
+        made["learning_curves"] = (
+            figures.learning_curves(finished, report), tables.learning_curves(finished, report)
+        )  # fmt: skip
+        others = figures.diagnostics(finished, report)
+        if others is not None:
+            made["diagnostics"] = others, tables.diagnostics(finished, report)
+        fooled = figures.judges(finished, report)
+        if fooled is not None:
+            made["judges"] = fooled, tables.judges(finished)
+    if together:
+        made["profiles"] = figures.profiles(together), tables.profiles(together)
+    if curves:
+        made["beta_map"] = figures.beta_map(curves, report), tables.beta_map(curves, report)
+    folder = sweep.folder / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    for name, (figure, table) in made.items():
+        files = {}
+        for suffix in ("png", "svg"):
+            buffer = io.BytesIO()
+            # Without a background of its own where the page's may be dark.
+            figure.savefig(buffer, format=suffix, dpi=150, transparent=suffix == "svg")
+            content = buffer.getvalue()
+            write_bytes(folder / f"{name}.{suffix}", content)
+            files[suffix] = base64.b64encode(content).decode()
+        write_text(folder / f"{name}.csv", table.csv)
+        drawn[name] = Drawn(**files, table=table)
+    return drawn
+
+
+def log_end(record: Record) -> str:
+    """Return the last lines that a run said."""
+    if record.folder is None or not record.folder.log_path.exists():
+        return ""
+    lines = record.folder.log_path.read_text(errors="replace").splitlines()
+    return "\n".join(lines[-LOG_LINES:])
+
+
+def show(estimate: Estimate, report: ReportSettings) -> str:
+    """Write a value with its interval, as in `71.2 % [68.9, 73.5]`."""
+    factor, unit, digits = (100, " %", ".1f") if report.percent else (1, "", ".4g")
+    text = f"{estimate.value * factor:{digits}}{unit}"
+    if math.isnan(estimate.low):
+        return text
+    return f"{text} [{estimate.low * factor:{digits}}, {estimate.high * factor:{digits}}]"
+
+
+def headlines(
+    found: Sequence[Cell], curves: Sequence[BetaCurve], report: ReportSettings
+) -> list[str]:
+    """Say in sentences what the tables show."""
+    sentences = []
+    for cell in found:
+        verdict = "improves" if cell.gain.low > 0 else "does not clearly improve"
+        if math.isnan(cell.gain.low):
+            verdict = "has too few runs for a verdict"
+        sentences.append(
+            f"{cell.task}: {cell.variant} {verdict}: {show(cell.mean, report)}, from the"
+            f" reference's {show(cell.start, report)}; gain {show(cell.gain, report)}."
+        )
+    for row in curves:
+        if row.predicted is None:
+            continue
+        measured = "no β of the grid" if row.measured is None else f"β ≥ {row.measured:g}"
+        sentences.append(
+            f"{row.task}, α = {row.alpha:g}: stable for {measured}; predicted for"
+            f" β > {row.predicted:.3g}."
+        )
+    return sentences
+
+
+def first_of_each(records: Sequence[Record]) -> list[Record]:
+    """Return one record of each variant."""
+    return list({record.variant: record for record in reversed(records)}.values())[::-1]
+
+
+def environments(records: Sequence[Record]) -> list[dict[str, Any]]:
+    """Return the distinct environments that the runs were made in, with how many runs each."""
+    found: dict[str, dict[str, Any]] = {}
+    for record in records:
+        assert record.folder is not None  # it was collected from there
+        facts = read_json(record.folder.path / "environment.json")
+        if facts is not None:
+            entry = found.setdefault(str(facts), {**facts, "runs": 0})
+            entry["runs"] += 1
+    return list(found.values())

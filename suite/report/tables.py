@@ -1,0 +1,115 @@
+"""The numbers behind each figure of a report, as tables that can be read and downloaded."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from suite.report import statistics as stats
+from suite.report.beta_map import BetaCurve
+from suite.report.comparison import Across, curve, select, tasks, variants
+from suite.report.figures import PROFILE_POINTS, diagnostic_metrics, interval
+from suite.report.records import Record
+from suite.report.statistics import Estimate
+from suite.sweeps.spec import ReportSettings
+
+
+class Table(NamedTuple):
+    """Columns with names, and rows of as many values."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[Any, ...]]
+
+    @property
+    def csv(self) -> str:
+        """The table as a file's content."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(self.rows)
+        return text.getvalue()
+
+
+def learning_curves(records: Sequence[Record], report: ReportSettings) -> Table:
+    """Return the scores with intervals that the learning curves show."""
+    rows = [
+        (task, variant, *row)
+        for task in tasks(records)
+        for variant in variants(records)
+        for row in summaries(select(records, task, variant), "eval/score", report)
+    ]
+    return Table(("task", "variant", report.x_axis, "runs", "score", "low", "high"), rows)
+
+
+def diagnostics(records: Sequence[Record], report: ReportSettings) -> Table:
+    """Return the other evaluation metrics of the first task, with intervals."""
+    task = tasks(records)[0]
+    rows = [
+        (metric.removeprefix("eval/"), variant, *row)
+        for metric in diagnostic_metrics(records, report)
+        for variant in variants(records)
+        for row in summaries(select(records, task, variant), metric, report, plain=True)
+    ]
+    return Table(("metric", "variant", report.x_axis, "runs", "mean", "low", "high"), rows)
+
+
+def summaries(
+    records: Sequence[Record], metric: str, report: ReportSettings, plain: bool = False
+) -> list[tuple[float, int, float, float, float]]:
+    """Return x, number of runs, value and bounds where all runs have been."""
+    summary = stats.mean if plain else interval(report)
+    steps, values = curve(records, metric, report.x_axis)
+    return [
+        (float(step), len(values), *rounded(summary(column)))
+        for step, column in zip(steps, values.T, strict=True)
+    ]
+
+
+def rounded(found: Estimate) -> tuple[float, float, float]:
+    """Return an estimate with six digits."""
+    value, low, high = (float(f"{part:.6g}") for part in found)
+    return value, low, high
+
+
+def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Table:
+    """Return the final scores over β, and whether every run was stable there."""
+    rows = [
+        (row.task, row.alpha, p.beta, len(p.scores), *rounded(interval(report)(p.scores)), p.stable)
+        for row in curves
+        for p in row.points
+    ]
+    return Table(("task", "alpha", "beta", "runs", "score", "low", "high", "stable"), rows)
+
+
+def profiles(found: Sequence[Across]) -> Table:
+    """Return the share of runs above each normalised score."""
+    at = np.linspace(0, 1, PROFILE_POINTS)
+    rows = [
+        (each.variant, float(f"{x:.4g}"), *rounded(point))
+        for each in found
+        for x, point in zip(at, stats.performance_profile(each.scores, at), strict=True)
+    ]
+    return Table(("variant", "normalised score", "share of runs above it", "low", "high"), rows)
+
+
+def judges(records: Sequence[Record]) -> Table:
+    """Return KL, exact and judge's score over the steps, means over seeds."""
+    rows = []
+    for task in tasks(records):
+        for variant in variants(records):
+            chosen = select(records, task, variant)
+            steps, judge = curve(chosen, "eval/judge_score")
+            if not len(steps):
+                continue
+            (at, kl), (_, exact) = curve(chosen, "eval/kl"), curve(chosen, "eval/score")
+            where = np.isin(at, steps)
+            means = zip(
+                steps, kl[:, where].mean(0), exact[:, where].mean(0), judge.mean(0), strict=True
+            )
+            rows += [
+                (task, variant, int(step), *(float(f"{x:.6g}") for x in found))
+                for step, *found in means
+            ]
+    return Table(("task", "variant", "step", "kl", "exact score", "judge's score"), rows)

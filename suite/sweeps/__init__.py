@@ -1,0 +1,1 @@
+"""Grids of runs: expanded, started here or on SLURM, and watched."""

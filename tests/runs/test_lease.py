@@ -1,0 +1,134 @@
+"""Claims: one owner at a time, free when it dies - told by its process, or far away by its age."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from suite.runs import lease as claims
+from suite.runs.folder import RunFolder
+from suite.runs.lease import Claimed, claim, is_claimed
+from suite.system.files import read_json, write_json
+from suite.train import train
+from tests.conftest import ROOT, Tiny
+
+
+def from_elsewhere(path: Path) -> None:
+    """Make a claim look like one of another machine."""
+    write_json(path, (read_json(path) or {}) | {"machine": "another", "pid": 1})
+
+
+def test_a_claim_is_refused_to_others_until_it_is_released(tmp_path: Path) -> None:
+    assert not is_claimed(tmp_path)
+    for number in (1, 2, 3):
+        with claim(tmp_path) as held:
+            assert held.path.name == f".claim-{number}", "numbers never begin again"
+            assert is_claimed(tmp_path)
+            with pytest.raises(Claimed, match="in use by another process"), claim(tmp_path):
+                pass
+            held.check()
+        assert not is_claimed(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_claim_of_another_machine_lasts_as_long_as_it_is_renewed(tmp_path: Path) -> None:
+    with claim(tmp_path) as held:
+        from_elsewhere(held.path)
+        assert is_claimed(tmp_path)
+        with pytest.raises(Claimed), claim(tmp_path):
+            pass
+        old = time.time() - claims.DEAD - 1
+        os.utime(held.path, (old, old))
+        assert not is_claimed(tmp_path)
+        with claim(tmp_path) as other:
+            assert other.path.name == ".claim-2"
+            with pytest.raises(Claimed, match="was taken over by another process"):
+                held.check()
+            held.release()
+            other.check()
+            assert is_claimed(tmp_path)
+
+
+def test_an_owner_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "RENEWED", 0.01)
+    with claim(tmp_path) as held:
+        os.utime(held.path, (0, 0))
+        deadline = time.monotonic() + 10
+        while held.path.stat().st_mtime == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+def test_a_process_of_the_same_number_that_started_later_is_not_the_owner(tmp_path: Path) -> None:
+    with claim(tmp_path) as held:
+        write_json(held.path, (read_json(held.path) or {}) | {"started": 1})
+        assert not is_claimed(tmp_path)
+
+
+def test_a_run_that_was_taken_over_writes_nothing_more(
+    tiny: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny("bandit", "trainer.log_every=1")
+    run, honest = RunFolder.of(config), RunFolder.log
+
+    def log(self: RunFolder, step: int, row: dict[str, float]) -> None:
+        if step == 5 and self.held is not None:
+            from_elsewhere(self.held.path)
+            self.held.path.rename(run.path / ".claim-9")
+        honest(self, step, row)
+
+    monkeypatch.setattr(RunFolder, "log", log)
+    with pytest.raises(Claimed, match="was taken over"):
+        train(config)
+    assert run.summary() is None, "that is for the new owner to write"
+    assert max(row["step"] for row in run.metrics()) == 4
+    assert run.state() == "running"
+
+
+CONTENDER = """
+import os, sys, time
+from pathlib import Path
+from suite.runs.lease import Claimed, claim
+folder, end = Path(sys.argv[1]), time.monotonic() + 4
+while time.monotonic() < end:
+    try:
+        with claim(folder / "run"):
+            inside = folder / "inside"
+            os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails where two are inside
+            time.sleep(0.001)
+            inside.unlink()
+            print("had it", flush=True)
+    except Claimed:
+        pass
+"""
+
+
+@pytest.mark.slow
+def test_of_many_contenders_one_is_inside_and_the_dead_block_nobody(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", CONTENDER, str(tmp_path)],
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    outcomes = [process.communicate(timeout=60) for process in started]
+    assert not [error for _, error in outcomes if error]
+    assert sum(output.count("had it") for output, _ in outcomes) > 20
+    hold = "import sys, time\nfrom pathlib import Path\nfrom suite.runs.lease import claim\n"
+    hold += "with claim(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(tmp_path / "run")],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    ) as owner:  # fmt: skip
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "held\n"
+        assert is_claimed(tmp_path / "run")
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+    assert not is_claimed(tmp_path / "run")

@@ -1,0 +1,161 @@
+"""How a worker of a SLURM job ends, and what its batch script makes of that; without SLURM."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from suite.runs.folder import RunFolder
+from suite.runs.lease import Lost
+from suite.sweeps import worker as module
+from suite.sweeps.slurm_jobs import Jobs, elements_of
+from suite.sweeps.worker import MOST_FRUITLESS, attempt, work
+from suite.system.signals import STOPPED, TOO_EARLY, Interrupted
+from tests.conftest import ROOT, Tiny
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    return "7"
+
+
+def queued(tiny: Tiny, folder: Path, *overrides: str) -> RunFolder:
+    config = tiny("bandit", *overrides, results=folder)
+    run = RunFolder.of(config)
+    run.create(config)
+    Jobs(run.path.parents[1]).note({"7": [run.path.name]})
+    return run
+
+
+def test_a_run_that_is_told_to_stop_has_its_job_requeued(
+    job: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = queued(tiny, tmp_path)
+    monkeypatch.setattr(
+        "suite.train.train", lambda config: {"status": "interrupted", "signal": "USR2", "step": 3}
+    )
+    with pytest.raises(SystemExit) as end:
+        work([run.path])
+    assert end.value.code == STOPPED
+    assert (run.path.parents[1] / "jobs/7.0.stopped").exists()
+    assert run.state() == "queued"
+
+
+def test_a_signal_before_the_first_run_is_told_apart(
+    job: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(runs: object) -> None:
+        raise Interrupted("SIGUSR2")
+
+    run = queued(tiny, tmp_path)
+    monkeypatch.setattr(module, "warn_of_other_code", interrupted)
+    with pytest.raises(SystemExit) as end:
+        work([run.path])
+    assert end.value.code == TOO_EARLY
+    assert not list((run.path.parents[1] / "jobs").glob("*.stopped"))
+
+
+def test_a_run_that_is_always_stopped_before_its_first_step_fails_in_the_end(
+    job: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = queued(tiny, tmp_path)
+    monkeypatch.setattr(
+        "suite.train.train", lambda config: {"status": "interrupted", "signal": "SIGUSR2"}
+    )
+    for _ in range(MOST_FRUITLESS):
+        assert run.state() == "queued"
+        with pytest.raises(Interrupted):
+            attempt(run)
+    assert run.state() == "failed"
+    error = (run.summary() or {})["error"]
+    assert f"told to stop {MOST_FRUITLESS} times in a row before it took a step" in error
+
+
+def test_a_worker_beside_others_asks_for_a_requeue_whatever_its_number(
+    job: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(config: object) -> None:
+        raise Interrupted("SIGUSR2")
+
+    run = queued(tiny, tmp_path)
+    monkeypatch.setenv("SLURM_PROCID", "1")  # of side_by_side workers, with runs of one rank each
+    monkeypatch.setattr("suite.train.train", interrupted)
+    with pytest.raises(SystemExit) as end:
+        work([run.path])
+    assert end.value.code == STOPPED
+
+
+@pytest.mark.parametrize("error", [RuntimeError("they never met"), Lost("another has it")])
+def test_of_several_ranks_one_that_fails_ends_its_process(
+    job: str, error: Exception, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(config: object) -> None:
+        raise error
+
+    run = queued(tiny, tmp_path, "trainer.devices=2")
+    monkeypatch.setattr("suite.train.train", fails)
+    with pytest.raises(SystemExit) as end:
+        attempt(run)
+    assert end.value.code == 1
+    assert run.state() == "queued", "what the ranks could not begin has not failed"
+
+
+@pytest.mark.parametrize(
+    ("name", "elements"),
+    [
+        ("8", ["8"]),
+        ("17_3", ["17_3"]),
+        ("17_[0-2,5%4]", ["17_0", "17_1", "17_2", "17_5"]),
+        ("17_[0-6:3%4]", ["17_0", "17_3", "17_6"]),
+        ("17_[1,3,...]", ["17_1", "17_3"]),
+    ],
+)
+def test_names_for_several_elements_are_taken_apart(name: str, elements: list[str]) -> None:
+    assert elements_of(name) == elements
+
+
+REQUEUED = [
+    ("130", "0", "RUNNING", True),
+    ("130", "60", "RUNNING", True),  # a long run may need many allocations
+    ("140", "3", "RUNNING", True),
+    ("143", "49", "RUNNING", True),
+    ("143", "50", "RUNNING", False),  # a job that is shorter than Python's start
+    ("130", "0", "CANCELLED", False),
+    ("0", "0", "RUNNING", False),
+    ("1", "0", "RUNNING", False),
+    ("137", "0", "RUNNING", False),
+]
+
+
+@pytest.mark.parametrize(("code", "restarts", "state", "requeued"), REQUEUED)
+def test_the_batch_script_requeues_what_was_told_to_stop(
+    code: str, restarts: str, state: str, requeued: bool, tmp_path: Path
+) -> None:
+    job = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "1"}
+    ended, did = after_srun(code, state, tmp_path, SLURM_RESTART_COUNT=restarts, **job)
+    assert ended == int(code), "the exit code is passed on"
+    assert did == ("requeue 8_1\n" if requeued else "")
+
+
+def after_srun(code: str, state: str, folder: Path, **job: str) -> tuple[int, str]:
+    """Run what follows srun; return its exit code, and what it asked scontrol for."""
+    for name, text in (("squeue", f"echo {state}"), ("scontrol", 'echo "$@" > "$0.did"')):
+        (folder / name).write_text(f"#!/bin/bash\n{text}\n")
+        (folder / name).chmod(0o755)
+    script = ["bash", str(ROOT / "suite/sweeps/requeue.sh"), code, str(folder)]
+    path = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    ended = subprocess.run(script, env=path | job, capture_output=True, check=False)
+    did = folder / "scontrol.did"
+    return ended.returncode, did.read_text() if did.exists() else ""
+
+
+def test_one_of_several_processes_that_was_told_to_stop_suffices(tmp_path: Path) -> None:
+    (tmp_path / "9.0.stopped").touch()
+    job = {"SLURM_JOB_ID": "9", "SLURM_RESTART_COUNT": "1"}
+    assert after_srun("137", "RUNNING", tmp_path, **job) == (137, ""), "that was an earlier attempt"
+    _, did = after_srun("137", "RUNNING", tmp_path, SLURM_JOB_ID="9")  # another was killed
+    assert did == "requeue 9\n"
+    assert not list(tmp_path.glob("*.stopped"))

@@ -1,0 +1,105 @@
+"""Several processes on one run: the parameters of one with the whole batch, also after a kill."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from suite.config.fields import ConfigError
+from suite.config.loading import load
+from suite.runs.folder import RunFolder
+from suite.system import distributed as ranks
+from suite.train import train
+from tests import processes
+from tests.conftest import BASE, ROOT, SCHEDULE, TINY, Tiny
+
+
+def config_with(*overrides: str) -> None:
+    load(ROOT / BASE["bandit"], list(overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["domain.contexts=9"], "domain.contexts must be a multiple of the 4 ranks .*, found 9"),
+        (["trainer.strategy=fsdp"], "trainer.strategy must be ddp where .*domain.name=bandit"),
+        (["trainer.devices=0"], "trainer.devices must be at least 1, found 0"),
+    ],
+)
+def test_what_ranks_cannot_share_is_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config_with("trainer.devices=2", "trainer.num_nodes=2", *overrides)
+
+
+def test_who_computes_a_run_does_not_change_what_it_is() -> None:
+    one, four = (
+        load(ROOT / BASE["lm"], [f"trainer.devices={n}", f"trainer.strategy={how}"])
+        for n, how in ((1, "ddp"), (4, "fsdp"))
+    )
+    assert one.signature == four.signature
+
+
+def test_too_few_processes_are_told(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=r"trainer.devices=2 .* need 2 processes, found 1"):
+        train(tiny("bandit", "trainer.devices=2"))
+
+
+def test_a_process_alone_has_everything() -> None:
+    items = torch.arange(5)
+    assert torch.equal(ranks.part(items), items)
+    assert (ranks.count(), ranks.rank(), ranks.mean(0.25)) == (1, 0, 0.25)
+    assert ranks.anybody(True)
+    assert not ranks.anybody(False)
+    assert ranks.tell("word") == "word"
+
+
+def arguments(domain: str, folder: Path, *overrides: str) -> list[str]:
+    steps = ["trainer.steps=40", "trainer.eval_every=10", "trainer.checkpoint_every=5"]
+    fixed = [*TINY[domain], *SCHEDULE, *steps, "optimizer.clip_norm=1.0"]
+    where = f"results_dir={folder}"
+    return ["train", BASE[domain], *fixed, *overrides, where]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    path = next(folder.glob("*/runs/*/checkpoints/last.ckpt"))
+    state: dict[str, torch.Tensor] = torch.load(path, weights_only=True)["state_dict"]
+    return state
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("domain", "strategy"), [("control", "ddp"), ("lm", "fsdp"), ("rows", "fsdp")]
+)
+def test_two_ranks_are_one_with_the_whole_batch_also_after_a_kill(
+    domain: str, strategy: str, tmp_path: Path
+) -> None:
+    two = ("trainer.devices=2", f"trainer.strategy={strategy}", "trainer.accelerator=cpu")
+    follow = ("reference.update=average", "reference.rate=0.1", *two[2:])
+    for name, extra in (("one", ()), ("two", two)):
+        code, output = processes.suite(*arguments(domain, tmp_path / name, *follow, *extra))
+        assert code == 0, output
+        assert output.count("finished: ") == 1, "rank 0 alone speaks"
+    one, found = weights(tmp_path / "one"), weights(tmp_path / "two")
+    torch.testing.assert_close(found, one, rtol=1e-3, atol=1e-4)
+
+    process = processes.start(arguments(domain, tmp_path / "torn", *follow, *two))
+    ready = "*/runs/*/checkpoints/previous.ckpt"
+    processes.wait_until(lambda: any((tmp_path / "torn").glob(ready)), process)
+    run = RunFolder(next((tmp_path / "torn").glob("*/runs/*")))
+    os.kill(run.progress()["pid"], signal.SIGKILL)  # rank 0; torchrun then ends the other
+    process.communicate()
+    assert run.state() == "interrupted"
+    code, output = processes.suite(*arguments(domain, tmp_path / "torn", *follow, *two))
+    assert code == 0, output
+    assert " continues from step " in output
+    again = weights(tmp_path / "torn")
+    assert all(torch.equal(again[name], value) for name, value in found.items())
+    whole = next((tmp_path / "two").glob("*/runs/*"))
+    assert run.metrics() == RunFolder(whole).metrics()
+    if domain != "control":
+        AutoModelForCausalLM.from_pretrained(run.path / "policy", local_files_only=True)
