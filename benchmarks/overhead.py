@@ -23,7 +23,7 @@ from suite.config.schema import Config
 from suite.domains.bandit.functions import FUNCTIONS
 from suite.domains.language.online import LanguageModel
 from suite.domains.language.tokens import attention
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 from suite.train import train
 
 
@@ -113,7 +113,7 @@ def bare_lm(config: Config, folder: Path) -> Callable[[], None]:
     """Return one step of mixed PMPO on the language model in bare torch."""
     domain = LanguageModel(
         config.domain,
-        teacher=Teacher("mixed"),
+        label_noise=LabelNoise("mixed"),
         divergence="forward",
         seed=0,
         cache=folder,

@@ -13,7 +13,7 @@ from suite.config.loading import load
 from suite.domains.language.models import inner
 from suite.domains.language.online import LanguageModel
 from suite.domains.language.sampling import sample
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 
 SAMPLES = 4
 
@@ -32,7 +32,7 @@ def arithmetic() -> Comparison:
     with tempfile.TemporaryDirectory() as folder:
         domain = LanguageModel(
             load(Path("configs/lm/arithmetic.yaml")).domain,
-            teacher=Teacher("mixed"),
+            label_noise=LabelNoise("mixed"),
             divergence="forward",
             seed=0,
             cache=Path(folder),

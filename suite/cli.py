@@ -163,7 +163,7 @@ def train_one(config: "Config") -> int:
     if config.trainer.ranks > 1 and not launched():
         return start_ranks(config)
     from suite.runs.folder import RunFolder, check_writable
-    from suite.runs.lease import Claimed
+    from suite.runs.lease import LeaseHeld
 
     check_writable(Path(config.results_dir))
     from suite.train import train
@@ -171,7 +171,7 @@ def train_one(config: "Config") -> int:
     silence_libraries()
     try:
         summary = train(config)
-    except Claimed as error:
+    except LeaseHeld as error:
         raise ConfigError(f"{error}; wait for it, or stop it first") from None
     except Interrupted:  # of several ranks, before the first step
         return EXIT_INTERRUPTED

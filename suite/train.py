@@ -16,16 +16,16 @@ from suite.config.schema import Config, TrainerConfig
 from suite.domains.base import build_domain
 from suite.objectives.base import build_objective
 from suite.runs.folder import RunFolder
-from suite.runs.lease import Claimed, Lost
-from suite.system import distributed as ranks
+from suite.runs.lease import LeaseHeld, LeaseLost
+from suite.system import distributed
 from suite.system.logs import also_in
 from suite.system.memory import keep_freed_memory
 from suite.system.signals import Interrupted, interruptible
-from suite.training.callbacks import Checkpoint, Record
+from suite.training.callbacks import Checkpoint, Evaluate
 from suite.training.checkpoints import AtomicCheckpointIO, newest
 from suite.training.export import export
 from suite.training.module import Batches, PreferenceModule
-from suite.training.progress import ShowProgress
+from suite.training.progress import RunProgress
 from suite.training.wandb_mirror import Tracker
 
 logger = logging.getLogger(__name__)
@@ -37,20 +37,20 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
     Further Lightning `callbacks` act before the suite's own.
 
     A finished run is left as it is; after a stop signal the status is `interrupted`. Raises
-    Claimed where another process works on the run; any other error is also written to the run's
+    LeaseHeld where another process works on the run; any other error is also written to the run's
     summary. Where `trainer.devices` and `trainer.num_nodes` ask for several processes, each calls
     this, rank 0 decides for all, and a stop signal before the first step raises Interrupted.
     """
     run = RunFolder.of(config)
     run.path.mkdir(parents=True, exist_ok=True)
-    with ranks.together(config.trainer, run.path):
-        if ranks.rank() == 0:
+    with distributed.process_group(config.trainer, run.path):
+        if distributed.rank() == 0:
             summary = lead(config, run, callbacks)
         else:
-            summary, resume = ranks.tell(None)
+            summary, resume = distributed.broadcast(None)
             summary = summary or recorded(config, run, callbacks, resume)
     if summary.get("status") == "running":
-        raise Claimed(summary["owner"])
+        raise LeaseHeld(summary["owner"])
     return summary
 
 
@@ -60,7 +60,7 @@ def lead(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dic
         logger.info("%s is finished already; nothing to do", run.path)
         return told(run.summary() or {})
     try:
-        with run.claim():
+        with run.lease():
             if run.state() == "finished":  # by whoever held it until now
                 return told(run.summary() or {})
             run.create(config)
@@ -68,17 +68,17 @@ def lead(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dic
             with also_in(run.log_path):
                 resume, step = resume_point(run)
                 run.note("began", step)
-                ranks.tell((None, resume))
+                distributed.broadcast((None, resume))
                 return recorded(config, run, callbacks, resume)
-    except Lost:
+    except LeaseLost:
         raise
-    except Claimed as refusal:
+    except LeaseHeld as refusal:
         return told({"status": "running", "owner": str(refusal)})
 
 
 def told(summary: dict[str, Any]) -> dict[str, Any]:
     """Return a summary, after the other ranks got it, who then have nothing to do."""
-    ranks.tell((summary, None))
+    distributed.broadcast((summary, None))
     return summary
 
 
@@ -90,16 +90,16 @@ def recorded(
         with interruptible():
             return fit(config, run, callbacks, resume)
     except Interrupted as interruption:
-        if ranks.count() > 1:
+        if distributed.world_size() > 1:
             raise  # past where the ranks part together: another may hang in what this one left
         return {"status": "interrupted", "signal": str(interruption)}
-    except Claimed:
+    except LeaseHeld:
         raise  # it is another's now
     except Exception as error:
-        if ranks.lost_another(error):
-            logger.error("rank %s: another rank is gone: %s", ranks.rank(), error)
+        if distributed.lost_other_rank(error):
+            logger.error("rank %s: another rank is gone: %s", distributed.rank(), error)
             raise
-        which = f"rank {ranks.rank()}: " if ranks.rank() else ""
+        which = f"rank {distributed.rank()}: " if distributed.rank() else ""
         if which:
             logger.exception("%s", which)  # the run's log is rank 0's
         run.finish("failed", error=f"{which}{type(error).__name__}: {error}")
@@ -110,12 +110,12 @@ def fit(
     config: Config, run: RunFolder, callbacks: Sequence[L.Callback], resume: Path | None
 ) -> dict[str, Any]:
     """Build the parts, train, and write what came out."""
-    first = ranks.rank() == 0
+    first = distributed.rank() == 0
     torch.set_num_threads(config.trainer.threads)
     keep_freed_memory()
     torch.set_flush_denormal(True)  # what Adam's moments of idle units decay to; slow on CPUs
     L.seed_everything(config.seed, verbose=False)
-    progress = ShowProgress(run, config.trainer)
+    progress = RunProgress(run, config.trainer)
 
     domain = build_domain(config, cache=run.results_dir)
     progress.watch(domain)
@@ -138,7 +138,7 @@ def fit(
 
     saving = Checkpoint(run, config.trainer)
     # Saving comes last, so that a checkpoint holds what the others did.
-    acting = [*callbacks, Record(domain, config.trainer, log, show), progress, saving]
+    acting = [*callbacks, Evaluate(domain, config.trainer, log, show), progress, saving]
     trainer = trainer_for(config.trainer, acting)
     module = PreferenceModule(domain, objective, config.optimizer, config.reference, config.trainer)
     try:

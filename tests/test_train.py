@@ -11,7 +11,7 @@ from suite.config.fields import ConfigError
 from suite.config.schema import Config
 from suite.evaluate import evaluate
 from suite.runs.folder import RunFolder, environment
-from suite.runs.lease import Claimed
+from suite.runs.lease import LeaseHeld
 from suite.train import train
 from tests import processes
 from tests.conftest import BASE, TINY, Tiny
@@ -167,7 +167,7 @@ def test_a_run_that_somebody_works_on_is_refused(tiny: Tiny) -> None:
     config = tiny("bandit")
     run = RunFolder.of(config)
     run.create(config)
-    with run.claim(), pytest.raises(Claimed):
+    with run.lease(), pytest.raises(LeaseHeld):
         train(config)
 
 

@@ -95,7 +95,7 @@ class TrainerConfig:
 
 
 @dataclass
-class LabelsConfig:
+class LabelNoiseConfig:
     """How many labels the learner gets, and how good they are."""
 
     keep: float = key(
@@ -112,7 +112,7 @@ class LabelsConfig:
     @property
     def all_true(self) -> bool:
         """Whether the learner gets every label as it is."""
-        return self == LabelsConfig()
+        return self == LabelNoiseConfig()
 
 
 @dataclass
@@ -132,7 +132,7 @@ class Config:
     feedback: Literal["positive", "negative", "mixed"] = key(
         "mixed", "which labels the learner may see"
     )
-    labels: LabelsConfig = section(LabelsConfig, "how many labels there are, and how good")
+    labels: LabelNoiseConfig = section(LabelNoiseConfig, "how many labels there are, and how good")
     seed: int = key(0, "seed of everything random in the run", at_least=0, below=2**32)
     objective: Any = key(MISSING, "the loss; objective.name chooses it")
     optimizer: OptimizerConfig = section(OptimizerConfig, "AdamW")
@@ -150,7 +150,7 @@ class Config:
         self.domain.check()
         if getattr(self.domain, "offline", False):
             self.check_offline()
-        self.objective.check(self.feedback, self.domain.gaussian)
+        self.objective.check(self.feedback, self.domain.closed_form_kl)
         if self.objective.name != "pmpo" and not self.labels.all_true:
             raise ConfigError(
                 f"labels.* must be left alone with objective.name={self.objective.name}, which"
@@ -173,7 +173,7 @@ class Config:
                 "domain.samples must be at least 2 with objective.name=dpo, which compares the"
                 f" samples of a context; found {self.domain.samples}"
             )
-        if self.trainer.strategy == "fsdp" and not self.domain.spreadable:
+        if self.trainer.strategy == "fsdp" and not self.domain.shardable:
             raise ConfigError(
                 "trainer.strategy must be ddp where a domain calls parts of its networks, as"
                 f" domain.name={self.domain.name} does; found fsdp"
@@ -184,13 +184,14 @@ class Config:
                 "reference.update must be frozen with domain.lora.rank above 0, where the reference"
                 f" is the model without its adapters; found {self.reference.update}"
             )
-        groups = getattr(self.domain, self.domain.groups_key)
+        groups = getattr(self.domain, self.domain.batch_size_key)
         if groups % self.trainer.ranks:
             raise ConfigError(
-                f"domain.{self.domain.groups_key} must be a multiple of the {self.trainer.ranks}"
-                f" ranks of trainer.devices and trainer.num_nodes, found {groups}"
+                f"domain.{self.domain.batch_size_key} must be a multiple of the"
+                f" {self.trainer.ranks} ranks of trainer.devices and trainer.num_nodes, found"
+                f" {groups}"
             )
-        if self.domain.reference_must_follow and self.reference.update == "frozen":
+        if self.domain.needs_moving_reference and self.reference.update == "frozen":
             raise ConfigError(
                 f"reference.update must be copy or average with domain.name={self.domain.name}, or"
                 " nothing is learned from the first policy and the first critic; found frozen"

@@ -16,9 +16,9 @@ from suite.policies.gaussian import Gaussian, compare
 class Coin:
     """Move the mean of a Gaussian towards what is preferred."""
 
-    def __init__(self, settings, *, teacher, divergence, seed, cache):
+    def __init__(self, settings, *, label_noise, divergence, seed, cache):
         self.settings = settings
-        self.teacher = teacher
+        self.label_noise = label_noise
         self.divergence = divergence
         self.dimensions = 1
         self.policy = torch.nn.ParameterDict({"mean": torch.zeros(1)})
@@ -31,7 +31,7 @@ class Coin:
         while True:
             noise = torch.randn(self.settings.contexts, 4, generator=self.generator)
             score = self.reference["mean"] + noise
-            yield score, self.teacher.says(label_by_sign(score), self.shares)
+            yield score, self.label_noise.apply(label_by_sign(score), self.shares)
 
     def feedback(self, batch):
         score, labels = batch
@@ -87,8 +87,8 @@ from torch import Tensor, nn
 from suite.config.registry import DOMAINS
 from suite.config.schema import Config
 from suite.feedback.feedback import Feedback, Shares
-from suite.feedback.label_noise import Teacher
-from suite.system import distributed as ranks
+from suite.feedback.label_noise import LabelNoise
+from suite.system import distributed
 
 
 class Domain(Protocol):
@@ -104,8 +104,8 @@ class Domain(Protocol):
     """D of a Gaussian policy's samples, None for other policies."""
 
     shares: Shares
-    """Shares of the reference's samples that are labelled accept and reject, as the teacher's
-    `shares` says: before any are left out or hidden."""
+    """Shares of the reference's samples that are labelled accept and reject, as
+    `LabelNoise.shares` says: before any are left out or hidden."""
 
     def train_dataloader(self) -> Iterator[Any]:
         """Yield labelled batches for ever; acting, sampling and judging happen here."""
@@ -147,16 +147,16 @@ class Domain(Protocol):
 def build_domain(config: Config, cache: Path) -> Domain:
     """Build the domain of a run from plain values; `cache` is a folder for what runs share.
 
-    A domain's class takes its settings, and by keyword `teacher` (who turns true labels into those
-    that the learner sees), `divergence` (which KL it computes), `seed` (of its random streams) and
-    `cache`; one with models that may be large also the `device` where they are to be.
+    A domain's class takes its settings, and by keyword `label_noise` (which turns true labels into
+    those that the learner sees), `divergence` (which KL it computes), `seed` (of its random
+    streams) and `cache`; one with models that may be large also the `device` where they are to be.
     """
     _, path = DOMAINS[config.domain.name]
     module, _, name = path.partition(":")
-    where = {"device": ranks.device(config.trainer)} if config.domain.spreadable else {}
+    where = {"device": distributed.device(config.trainer)} if config.domain.shardable else {}
     domain: Domain = getattr(import_module(module), name)(
         config.domain,
-        teacher=Teacher(config.feedback, config.labels),
+        label_noise=LabelNoise(config.feedback, config.labels),
         divergence=config.divergence,
         seed=config.seed,
         cache=cache,

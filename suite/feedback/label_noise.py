@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Generator, Tensor
 
-from suite.config.schema import LabelsConfig
+from suite.config.schema import LabelNoiseConfig
 from suite.feedback.feedback import Labels, Shares
-from suite.system import distributed as ranks
+from suite.system import distributed
 
 
 @dataclass(frozen=True)
-class Teacher:
+class LabelNoise:
     """Turns true labels into those that the learner sees.
 
     First labels are swapped (`flip`), then left out (`ratio`, `keep`), then hidden by kind
@@ -23,7 +23,7 @@ class Teacher:
     """
 
     mode: str
-    plan: LabelsConfig = field(default_factory=LabelsConfig)
+    plan: LabelNoiseConfig = field(default_factory=LabelNoiseConfig)
 
     def shares(self, true: Shares) -> Shares:
         """Return the shares of both labels after swaps, from those of the true labels."""
@@ -31,7 +31,7 @@ class Teacher:
         accept = (1 - flip) * true.accept + flip * true.reject
         return Shares(accept, true.accept + true.reject - accept)
 
-    def says(self, labels: Labels, shares: Shares, generator: Generator | None = None) -> Labels:
+    def apply(self, labels: Labels, shares: Shares, generator: Generator | None = None) -> Labels:
         """Return the labels that the learner sees, [B, K] each.
 
         `shares` are those after swaps. Random numbers come from torch's own stream, the same for
@@ -48,7 +48,7 @@ class Teacher:
         if min(accept, reject) < 1:
             draw = uniform(labels.accept, generator)
             labels = Labels(
-                thinned(labels.accept, draw, accept), thinned(labels.reject, draw, reject)
+                drop_labels(labels.accept, draw, accept), drop_labels(labels.reject, draw, reject)
             )
         return labels.visible(self.mode)
 
@@ -70,14 +70,14 @@ class RunningShares:
 
     def update(self, labels: Labels) -> None:
         """Take in a batch's true labels, [B, K] each; with several ranks each gives its part."""
-        rate = min(1.0, ranks.count() * labels.accept.numel() / self.window)
-        now = (ranks.mean(weight.mean().item()) for weight in labels)
+        rate = min(1.0, distributed.world_size() * labels.accept.numel() / self.window)
+        now = (distributed.mean(weight.mean().item()) for weight in labels)
         self.value = Shares(
             *(old + rate * (x - old) for old, x in zip(self.value, now, strict=True))
         )
 
 
-def thinned(weight: Tensor, draw: Tensor, kept: float) -> Tensor:
+def drop_labels(weight: Tensor, draw: Tensor, kept: float) -> Tensor:
     """Return the weights of a share of the samples, as much heavier as there are fewer."""
     return weight * (draw < kept) / kept if kept else torch.zeros_like(weight)
 
@@ -86,5 +86,5 @@ def uniform(like: Tensor, generator: Generator | None) -> Tensor:
     """Return random numbers in [0, 1), shaped like a rank's part of a batch."""
     if generator is not None:
         return torch.rand(like.shape, generator=generator)
-    drawn = torch.rand(ranks.count() * like.shape[0], *like.shape[1:])
-    return ranks.part(drawn).to(like.device)
+    drawn = torch.rand(distributed.world_size() * like.shape[0], *like.shape[1:])
+    return distributed.local_slice(drawn).to(like.device)

@@ -45,16 +45,16 @@ class PMPOConfig:
         below=1,
     )
 
-    def check(self, feedback: str, gaussian: bool) -> None:
+    def check(self, feedback: str, closed_form_kl: bool) -> None:
         """Raise ConfigError where these settings do not fit `feedback` or the kind of policy."""
         if isinstance(self.guard, str) and self.guard != "auto":
             raise ConfigError(f"objective.guard must be a number or 'auto', found {self.guard!r}")
-        if self.guard is not None and (gaussian or self.normalization != "shares"):
+        if self.guard is not None and (closed_form_kl or self.normalization != "shares"):
             raise ConfigError(
                 f"objective.guard={self.guard} needs a language model and"
                 " objective.normalization=shares"
             )
-        if self.covariance_weight != 1 and not gaussian:
+        if self.covariance_weight != 1 and not closed_form_kl:
             raise ConfigError(
                 f"objective.covariance_weight={self.covariance_weight:g} needs a Gaussian policy,"
                 " and this domain's is none; leave it at 1"
@@ -91,7 +91,7 @@ class DPOConfig:
     beta: float = key(0.1, "inverse temperature", above=0)
     pairs: Literal["best_worst", "all"] = key("best_worst", "which pairs of a group are compared")
 
-    def check(self, feedback: str, gaussian: bool) -> None:
+    def check(self, feedback: str, closed_form_kl: bool) -> None:
         """Raise ConfigError where these settings do not fit `feedback`."""
         if feedback != "mixed":
             raise ConfigError(
@@ -126,14 +126,14 @@ class MPOConfig:
     )
     dual_lr: float = key(1e-2, "learning rate of temperature and multipliers", above=0)
 
-    def check(self, feedback: str, gaussian: bool) -> None:
+    def check(self, feedback: str, closed_form_kl: bool) -> None:
         """Raise ConfigError where these settings do not fit `feedback` or the kind of policy."""
         if feedback != "mixed":
             raise ConfigError(
                 "objective.name=mpo weighs samples by their scores and sees no labels:"
                 f" it needs feedback=mixed, found {feedback}"
             )
-        if not gaussian:
+        if not closed_form_kl:
             raise ConfigError(
                 "objective.name=mpo constrains mean and deviation and needs a Gaussian policy,"
                 " and this domain's is none; use pmpo or dpo"
@@ -155,7 +155,7 @@ class WeightedConfig:
     temperature: float = key(1.0, "of the exponential, in units of the score", above=0)
     largest: float = key(20.0, "largest weight of the exponential", above=0)
 
-    def check(self, feedback: str, gaussian: bool) -> None:
+    def check(self, feedback: str, closed_form_kl: bool) -> None:
         """Raise ConfigError where these settings do not fit `feedback`."""
         if feedback != "mixed":
             raise ConfigError(

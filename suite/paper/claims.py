@@ -8,7 +8,7 @@ from typing import Any
 from suite.config.fields import ConfigError
 from suite.config.loading import read_yaml
 from suite.report.comparison import collect
-from suite.report.records import Record, store, stored
+from suite.report.records import RunRecord, store, stored
 from suite.sweeps.spec import Sweep, load_sweep
 
 CLAIMS = Path("configs/claims.yaml")
@@ -78,7 +78,7 @@ def keep(sweep: Sweep, name: str, where: Path) -> bool:
     return True
 
 
-def kept(claim: Claim, where: Path) -> dict[str, list[Record]]:
+def kept(claim: Claim, where: Path) -> dict[str, list[RunRecord]]:
     """Return the records of a claim's sweeps; empty lists for those that were not run yet."""
     paths = {name: where / f"{name}.jsonl" for name in claim.sweeps}
     return {name: stored(path) if path.exists() else [] for name, path in paths.items()}

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from suite.paper.claims import SWEEPS
 from suite.paper.verdicts import MODES, SAME, Runs, by_method, curve_of, over_tasks, same_pair
-from suite.report import figures
-from suite.report import statistics as stats
+from suite.report import figures, statistics
 from suite.report.beta_map import beta_curves
 from suite.report.comparison import select, tasks, variants
 from suite.report.figures import (
@@ -22,7 +21,7 @@ from suite.report.figures import (
     legend,
     scale_scores,
 )
-from suite.report.records import Record
+from suite.report.records import RunRecord
 from suite.report.statistics import Estimate
 from suite.sweeps.spec import ReportSettings, read_sweep_file
 
@@ -62,7 +61,7 @@ def size_of(task: str) -> int:
     return int(task.split("-")[1].removesuffix("d"))
 
 
-def scores_of(records: Sequence[Record], task: str, variant: str) -> np.ndarray:
+def scores_of(records: Sequence[RunRecord], task: str, variant: str) -> np.ndarray:
     """Return the final scores of a task and variant, [N]."""
     return np.array([r.score for r in select(records, task, variant)], float)
 
@@ -93,7 +92,7 @@ def p2(runs: Runs) -> Figure:
     for place, name in enumerate(names):
         x = [i for i, t in enumerate(tasks(records)) if len(found.get((t, name), []))]
         if x:
-            estimates = [stats.mean(found[tasks(records)[i], name]) for i in x]
+            estimates = [statistics.mean(found[tasks(records)[i], name]) for i in x]
             error_bars(
                 ax, np.array(x) + 0.14 * (place - 2), estimates, colour(name, names), name, "o"
             )
@@ -103,7 +102,7 @@ def p2(runs: Runs) -> Figure:
     return figure
 
 
-def unique(records: Sequence[Record]) -> list[Record]:
+def unique(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Leave out runs that two sweeps share."""
     return list({record.name: record for record in records}.values())
 
@@ -146,7 +145,7 @@ def p4(runs: Runs) -> Figure:
             if task is None:
                 found = over_tasks(methods, name)
             else:
-                mean = stats.mean(np.array(methods[name].get(task, []), float))
+                mean = statistics.mean(np.array(methods[name].get(task, []), float))
                 found = Estimate(*(100 * part for part in mean))
             low, high = np.nan_to_num([found.value - found.low, found.high - found.value]).clip(0)
             ax.errorbar(found.value, place, xerr=[[low], [high]], fmt="o", color=shade, capsize=3)
@@ -188,7 +187,7 @@ def labels(runs: Runs) -> Figure:
             x = np.array(shares) * 1.05 ** (i - 2)
             told = {0.0: " (negative only)", 0.5: " (mixed)", 1.0: " (positive only)"}
             error_bars(ax, x, found, ALPHAS[alpha], f"α = {alpha:g}{told.get(alpha, '')}")
-        start = stats.mean(np.array([r.start_score for r in records], float)).value
+        start = statistics.mean(np.array([r.start_score for r in records], float)).value
         ax.axhline(start, color="0.5", ls="--", lw=1, label="start")
         ax.set_xscale("log")
         ax.set_xticks(shares, [f"{100 * share:g} %" for share in shares])
@@ -203,7 +202,7 @@ def labels(runs: Runs) -> Figure:
 
 
 def summary(
-    records: Sequence[Record], report: ReportSettings, alpha: float, share: float
+    records: Sequence[RunRecord], report: ReportSettings, alpha: float, share: float
 ) -> Estimate:
     """Summarise the final scores at one α and share of labels."""
     chosen = [r for r in records if r.alpha == alpha and r.point["labels.keep"] == share]

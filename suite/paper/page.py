@@ -9,7 +9,7 @@ from suite.config.fields import ConfigError
 from suite.paper.claims import FULL, Claim, folder, kept, load_claims
 from suite.paper.drawing import DRAWINGS, save
 from suite.paper.verdicts import OPEN, judge
-from suite.report.records import Record
+from suite.report.records import RunRecord
 from suite.system.files import write_text
 
 README = Path("README.md")
@@ -53,7 +53,7 @@ def row_of(claim: Claim, where: Path, size: str) -> dict[str, object]:
     }
 
 
-def commits(records: list[Record]) -> list[str]:
+def commits(records: list[RunRecord]) -> list[str]:
     """Return the commits that runs were made at."""
     return sorted({record.commit[:7] + record.commit[12:] for record in records if record.commit})
 

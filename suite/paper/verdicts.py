@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from suite.report import statistics as stats
+from suite.report import statistics
 from suite.report.beta_map import BetaCurve, beta_curves
 from suite.report.comparison import curve, select, tasks, variants
-from suite.report.records import Record
+from suite.report.records import RunRecord
 from suite.report.statistics import Estimate
 
 MODES = ("positive", "negative", "mixed")
@@ -35,7 +35,7 @@ ORDER = (
     (f"Accept + Reject + BC{PUSHED}", "Accept"),
 )
 
-Runs = dict[str, list[Record]]
+Runs = dict[str, list[RunRecord]]
 
 
 class Verdict(NamedTuple):
@@ -49,19 +49,19 @@ class Verdict(NamedTuple):
 OPEN = Verdict("not measured", "Not run yet.")
 
 
-def scores(records: Sequence[Record], task: str, variant: str) -> list[float]:
+def scores(records: Sequence[RunRecord], task: str, variant: str) -> list[float]:
     """Return the final scores of a task and variant."""
     return [float(r.score) for r in select(records, task, variant) if r.score is not None]
 
 
-def improved(records: Sequence[Record]) -> bool:
+def improved(records: Sequence[RunRecord]) -> bool:
     """Tell whether runs end above their start beyond doubt."""
     found = [
         r.score - r.start_score
         for r in records
         if r.score is not None and r.start_score is not None
     ]
-    return stats.above_zero(found)
+    return statistics.above_zero(found)
 
 
 def compare(first: Sequence[float], second: Sequence[float]) -> str:
@@ -70,10 +70,10 @@ def compare(first: Sequence[float], second: Sequence[float]) -> str:
     P(first > second) must leave ½ out, and with few runs, whose bootstrap is too narrow, Welch's
     interval of the difference of means also 0.
     """
-    found = stats.probability_of_improvement(np.array(first), np.array(second))
+    found = statistics.probability_of_improvement(np.array(first), np.array(second))
     word = decided(found)
     if min(len(first), len(second)) < FEW:
-        difference = stats.difference(first, second)
+        difference = statistics.difference(first, second)
         agrees = {"ahead": difference.low > 0, "behind": difference.high < 0}
         return word if agrees.get(word) else "even"
     return word
@@ -117,8 +117,8 @@ def p2(runs: Runs) -> Verdict:
     if not modes or not rivals:
         return OPEN
     task = tasks(modes)[0]
-    means = {mode: stats.mean(scores(modes, task, mode)) for mode in MODES}
-    told = ", ".join(f"{mode} {told_of(mean)}" for mode, mean in means.items())
+    means = {mode: statistics.mean(scores(modes, task, mode)) for mode in MODES}
+    told = ", ".join(f"{mode} {format_estimate(mean)}" for mode, mean in means.items())
     outcomes = {
         (t, rival): compare(scores(rivals, t, "mixed"), scores(rivals, t, rival))
         for t in tasks(rivals)
@@ -135,7 +135,7 @@ def p2(runs: Runs) -> Verdict:
     return Verdict("holds", sentence)
 
 
-def told_of(found: Estimate, factor: float = 1.0) -> str:
+def format_estimate(found: Estimate, factor: float = 1.0) -> str:
     """Write an estimate with its interval."""
     value, low, high = (factor * part for part in found)
     text = f"{value:.3g}"
@@ -191,24 +191,26 @@ def p3(runs: Runs) -> Verdict:
     return Verdict(word, sentence, f"{text}.")
 
 
-def same_pair(record: Record) -> bool:
+def same_pair(record: RunRecord) -> bool:
     """Tell whether a run belongs to the pairs that are compared as curves: by its seed."""
     return record.seed >= 5 and (record.alpha, record.beta) in SAME
 
 
-def equivalence(records: Sequence[Record]) -> tuple[int, int]:
+def equivalence(records: Sequence[RunRecord]) -> tuple[int, int]:
     """Return at how many evaluations the intervals of all three pairs overlap, and of how many."""
     found = [curve_of(records, pair)[1] for pair in SAME]
     if not all(len(values) > 1 for values in found):
         return 0, 0
     together, steps = 0, found[0].shape[1]
     for i in range(steps):
-        each = [stats.interquartile_mean(values[:, i]) for values in found]
+        each = [statistics.interquartile_mean(values[:, i]) for values in found]
         together += max(e.low for e in each) <= min(e.high for e in each)
     return together, steps
 
 
-def curve_of(records: Sequence[Record], pair: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+def curve_of(
+    records: Sequence[RunRecord], pair: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the steps and the scores of the runs of a pair, [T] and [N, T]."""
     chosen = [r for r in records if same_pair(r) and (r.alpha, r.beta) == pair]
     return curve([r for r in chosen if r.state == "finished"], "eval/score")
@@ -221,7 +223,7 @@ def p6(runs: Runs) -> Verdict:
         return OPEN
     agree, known, text = thresholds(curves)
     lost = [
-        f"α = {row.alpha:g} ends at {told_of(stats.mean(row.points[0].scores), 100)} %"
+        f"α = {row.alpha:g} ends at {format_estimate(statistics.mean(row.points[0].scores), 100)} %"
         for row in curves
         if row.alpha < 1 and row.points[0].beta == 0
     ]
@@ -232,7 +234,7 @@ def p6(runs: Runs) -> Verdict:
     return Verdict("holds" if agree == known else "holds in part", sentence, f"{text}.")
 
 
-def method_of(record: Record) -> str:
+def method_of(record: RunRecord) -> str:
     """Return the row of the paper's table 1, or the baseline, that an offline run is."""
     point = record.point
     if record.objective == "weighted":
@@ -249,7 +251,7 @@ def method_of(record: Record) -> str:
     return rows[record.feedback] + told
 
 
-def by_method(records: Sequence[Record]) -> dict[str, dict[str, list[float]]]:
+def by_method(records: Sequence[RunRecord]) -> dict[str, dict[str, list[float]]]:
     """Return the normalised final scores of each method, by task."""
     found: dict[str, dict[str, list[float]]] = {}
     for r in records:
@@ -265,7 +267,7 @@ def place(method: str) -> tuple[int, str]:
 
 def over_tasks(methods: dict[str, dict[str, list[float]]], name: str) -> Estimate:
     """Return a method's interquartile mean over all tasks and seeds, in per cent."""
-    found = stats.interquartile_mean_of_tasks([np.array(v) for v in methods[name].values()])
+    found = statistics.interquartile_mean_of_tasks([np.array(v) for v in methods[name].values()])
     return Estimate(*(100 * part for part in found))
 
 
@@ -274,7 +276,7 @@ def better_than(methods: dict[str, dict[str, list[float]]], first: str, second: 
     shared = [t for t in methods[first] if t in methods[second]]
     if not shared:
         return Estimate(float("nan"), float("nan"), float("nan"))
-    return stats.improvement_over_tasks(
+    return statistics.improvement_over_tasks(
         [np.array(methods[first][t]) for t in shared],
         [np.array(methods[second][t]) for t in shared],
     )
@@ -285,7 +287,7 @@ def p4(runs: Runs) -> Verdict:
     methods = by_method(runs["offline"])
     if not {"BC", "Accept + BC"} <= set(methods):
         return OPEN
-    told = "; ".join(f"{m} {told_of(over_tasks(methods, m))}" for m in methods)
+    told = "; ".join(f"{m} {format_estimate(over_tasks(methods, m))}" for m in methods)
     pairs = [
         (one, other, better_than(methods, one, other))
         for one, other in ORDER
@@ -300,7 +302,7 @@ def p4(runs: Runs) -> Verdict:
         " do as much as cloning allows, and no more."
     )
     details = "Probability of improvement: " + "; ".join(
-        f"{one} over {other} {told_of(found)}" for one, other, found in pairs
+        f"{one} over {other} {format_estimate(found)}" for one, other, found in pairs
     )
     pushed = [
         words.get((f"{m}{PUSHED}", "Accept")) for m in ("Reject + BC", "Accept + Reject + BC")
@@ -323,7 +325,7 @@ def p5(runs: Runs) -> Verdict:
         return OPEN
     task = tasks(records)[0]
     finished = [name for name in variants(records) if select(records, task, name)]
-    paths = {name: path_of(records, task, name) for name in finished}
+    paths = {name: summarise_paths(records, task, name) for name in finished}
     if "mixed" not in paths:
         return OPEN
     mixed, others = paths["mixed"], [paths[m] for m in ("positive", "negative") if m in paths]
@@ -331,8 +333,9 @@ def p5(runs: Runs) -> Verdict:
     sooner = [compare(mixed.lost, other.lost) for other in others]
     rival = compare(mixed.exact, paths["dpo"].exact) if "dpo" in paths else "even"
     told = "; ".join(
-        f"{name}: judge {told_of(stats.mean(path.judge))}, exact {told_of(stats.mean(path.exact))}"
-        f" after a best at step {path.peak}, log π {told_of(stats.mean(path.moved))}"
+        f"{name}: judge {format_estimate(statistics.mean(path.judge))},"
+        f" exact {format_estimate(statistics.mean(path.exact))}"
+        f" after a best at step {path.peak}, log π {format_estimate(statistics.mean(path.moved))}"
         for name, path in paths.items()
     )
     sentence = (
@@ -352,7 +355,7 @@ def p5(runs: Runs) -> Verdict:
     return Verdict("holds in part" if any(parts) else "does not hold", sentence, details)
 
 
-class Path(NamedTuple):
+class JudgeOutcome(NamedTuple):
     """How the runs of a variant fared with a judge that may be wrong, [N] each."""
 
     quick: list[float]  # mean of the judge's score in the first fifth of the run, less its start
@@ -363,14 +366,14 @@ class Path(NamedTuple):
     peak: int  # the step where the mean exact score was best
 
 
-def path_of(records: Sequence[Record], task: str, variant: str) -> Path:
+def summarise_paths(records: Sequence[RunRecord], task: str, variant: str) -> JudgeOutcome:
     """Describe the runs of a variant."""
     chosen = select(records, task, variant)
     steps, exact = curve(chosen, "eval/score")
     _, judge = curve(chosen, "eval/judge_score")
     _, accepted = curve(chosen, "eval/logp_accepted")
     early = max(2, len(steps) // 5)
-    return Path(
+    return JudgeOutcome(
         quick=(judge[:, 1:early].mean(1) - judge[:, 0]).tolist(),
         lost=(exact.max(1) - exact[:, -1]).tolist(),
         judge=judge[:, -1].tolist(),
@@ -392,7 +395,7 @@ def labels(runs: Runs) -> Verdict:
     )
 
 
-def best_alphas(records: Sequence[Record]) -> str:
+def best_alphas(records: Sequence[RunRecord]) -> str:
     """Name the best α at each share of labels, and those that are not clearly worse."""
     told = []
     for share in sorted({r.point["labels.keep"] for r in records}):
@@ -410,7 +413,8 @@ def best_alphas(records: Sequence[Record]) -> str:
         best = max(found, key=lambda alpha: float(np.mean(found[alpha])))
         others = [a for a in found if a != best and compare(found[best], found[a]) != "ahead"]
         also = f", not clearly above {', '.join(f'{a:g}' for a in others)}" if others else ""
-        told.append(f"{100 * share:g} %: α = {best:g} ({told_of(stats.mean(found[best]))}{also})")
+        mean = format_estimate(statistics.mean(found[best]))
+        told.append(f"{100 * share:g} %: α = {best:g} ({mean}{also})")
     return "; ".join(told)
 
 

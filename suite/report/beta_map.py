@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite.report.comparison import tasks
-from suite.report.records import Record
+from suite.report.records import RunRecord
 
 
 class BetaPoint(NamedTuple):
@@ -52,7 +52,7 @@ class BetaCurve(NamedTuple):
         return abs(first - grid.index(self.measured)) <= 1
 
 
-def beta_curves(records: Sequence[Record], stable_above: float | None = None) -> list[BetaCurve]:
+def beta_curves(records: Sequence[RunRecord], stable_above: float | None = None) -> list[BetaCurve]:
     """Arrange the ended PMPO runs with a number for β by task, α and β.
 
     A run is stable when it ends above `stable_above`, above its own start unless that is given.
@@ -68,13 +68,13 @@ def beta_curves(records: Sequence[Record], stable_above: float | None = None) ->
     return curves
 
 
-def has_beta(record: Record) -> bool:
+def has_beta(record: RunRecord) -> bool:
     """Tell whether a run has ended and has a number for β; a run that failed is unstable."""
     ended = record.state in ("finished", "failed") and record.score is not None
     return ended and record.beta is not None
 
 
-def beta_point(records: Sequence[Record], beta: float, stable_above: float | None) -> BetaPoint:
+def beta_point(records: Sequence[RunRecord], beta: float, stable_above: float | None) -> BetaPoint:
     """Summarise the runs at one β."""
     runs = [r for r in records if r.beta == beta]
     score = np.array([r.score for r in runs], float)
@@ -84,14 +84,14 @@ def beta_point(records: Sequence[Record], beta: float, stable_above: float | Non
     return BetaPoint(beta, score, float(start.mean()), stable)
 
 
-def bound(records: Sequence[Record]) -> float | None:
+def bound(records: Sequence[RunRecord]) -> float | None:
     """Return (1−α)/Z0 with the share of rejected samples that the runs measured first."""
     known = [r.reject_share for r in records if r.reject_share]
     alpha = records[0].alpha
     return (1 - alpha) / float(np.mean(known)) if known and alpha is not None else None
 
 
-def predicted(records: Sequence[Record]) -> float | None:
+def predicted(records: Sequence[RunRecord]) -> float | None:
     """Return the smallest bounded β, at least 0."""
     of_gaussian = records[0].gaussian_beta
     return bound(records) if of_gaussian is None else of_gaussian

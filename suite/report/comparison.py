@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from suite.report import statistics as stats
-from suite.report.records import COLUMNS, Record, record_of, value_of
+from suite.report import statistics
+from suite.report.records import COLUMNS, RunRecord, record_of, value_of
 from suite.report.statistics import Estimate
 from suite.sweeps.spec import Sweep
 
@@ -37,7 +37,7 @@ class Improvement(NamedTuple):
     probability: Estimate
 
 
-def collect(sweep: Sweep) -> list[Record]:
+def collect(sweep: Sweep) -> list[RunRecord]:
     """Read the runs of a sweep, in the sweep's order."""
     telling = telling_axes(sweep)
     varied = list(dict.fromkeys(axis for axes in sweep.axes.values() for axis in axes))
@@ -72,29 +72,29 @@ def compared_names(sweep: Sweep) -> set[str]:
     return {run for runs in grids for run in runs}
 
 
-def compared(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
+def compared(sweep: Sweep, records: Sequence[RunRecord]) -> list[RunRecord]:
     """Leave out the runs that only the β grid holds."""
     names = compared_names(sweep)
     return [record for record in records if record.name in names]
 
 
-def tasks(records: Sequence[Record]) -> list[str]:
+def tasks(records: Sequence[RunRecord]) -> list[str]:
     """Return the tasks in the order of the sweep."""
     return list(dict.fromkeys(record.task for record in records))
 
 
-def variants(records: Sequence[Record]) -> list[str]:
+def variants(records: Sequence[RunRecord]) -> list[str]:
     """Return the compared variants, feedback modes first."""
     found = {record.variant for record in records}
     return [v for v in ORDER if v in found] + sorted(found - set(ORDER))
 
 
-def select(records: Sequence[Record], task: str, variant: str) -> list[Record]:
+def select(records: Sequence[RunRecord], task: str, variant: str) -> list[RunRecord]:
     """Return the finished runs of a task and variant."""
     return [r for r in records if r.task == task and r.variant == variant and r.state == "finished"]
 
 
-def cells(records: Sequence[Record]) -> list[Cell]:
+def cells(records: Sequence[RunRecord]) -> list[Cell]:
     """Summarise the finished runs of every task and variant."""
     found = []
     for task in tasks(records):
@@ -103,13 +103,17 @@ def cells(records: Sequence[Record]) -> list[Cell]:
             if runs:
                 score = np.array([r.score for r in runs], float)
                 start = np.array([r.start_score for r in runs], float)
-                summary = stats.mean(score), stats.interquartile_mean(score), stats.mean(start)
-                gain = stats.mean(score - start)
+                summary = (
+                    statistics.mean(score),
+                    statistics.interquartile_mean(score),
+                    statistics.mean(start),
+                )
+                gain = statistics.mean(score - start)
                 found.append(Cell(task, variant, len(runs), *summary, gain))
     return found
 
 
-def improvements(records: Sequence[Record]) -> list[Improvement]:
+def improvements(records: Sequence[RunRecord]) -> list[Improvement]:
     """Compare every pair of variants on every task."""
     found = []
     for task in tasks(records):
@@ -120,7 +124,7 @@ def improvements(records: Sequence[Record]) -> list[Improvement]:
         present = [variant for variant, values in scores.items() if values]
         for i, first in enumerate(present):
             for second in present[i + 1 :]:
-                probability = stats.probability_of_improvement(
+                probability = statistics.probability_of_improvement(
                     np.array(scores[first], float), np.array(scores[second], float)
                 )
                 found.append(Improvement(task, first, second, probability))
@@ -137,7 +141,7 @@ class Across(NamedTuple):
     """The normalised scores of each task."""
 
 
-def across(records: Sequence[Record], normalize: Sequence[float]) -> list[Across]:
+def across(records: Sequence[RunRecord], normalize: Sequence[float]) -> list[Across]:
     """Sum up each variant over the tasks that all variants have, or nothing below two of them."""
     names = variants(records)
     shared = [t for t in tasks(records) if all(select(records, t, name) for name in names)]
@@ -149,7 +153,7 @@ def across(records: Sequence[Record], normalize: Sequence[float]) -> list[Across
         raw = [np.array([r.score for r in select(records, t, name)], float) for t in shared]
         scores = [(x - low) / (high - low) for x in raw]
         runs = sum(map(len, scores))
-        found.append(Across(name, runs, stats.interquartile_mean_of_tasks(scores), scores))
+        found.append(Across(name, runs, statistics.interquartile_mean_of_tasks(scores), scores))
     return found
 
 
@@ -160,7 +164,7 @@ def improvements_across(found: Sequence[Across]) -> list[Improvement]:
             "all tasks",
             one.variant,
             other.variant,
-            stats.improvement_over_tasks(one.scores, other.scores),
+            statistics.improvement_over_tasks(one.scores, other.scores),
         )
         for i, one in enumerate(found)
         for other in found[i + 1 :]
@@ -168,7 +172,7 @@ def improvements_across(found: Sequence[Across]) -> list[Improvement]:
 
 
 def curve(
-    records: Sequence[Record], metric: str, x_axis: str = "step"
+    records: Sequence[RunRecord], metric: str, x_axis: str = "step"
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the steps [T] that all runs reached and the values there, [N, T].
 
@@ -182,7 +186,7 @@ def curve(
     return np.array(steps), np.array([[values[s] for s in steps] for values in series], float)
 
 
-def scores_csv(records: Sequence[Record]) -> str:
+def scores_csv(records: Sequence[RunRecord]) -> str:
     """Return one line per run, with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")

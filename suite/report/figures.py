@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from suite.report import statistics as stats
+from suite.report import statistics
 from suite.report.beta_map import BetaCurve
 from suite.report.comparison import Across, curve, select, tasks, variants
-from suite.report.records import Record
+from suite.report.records import RunRecord
 from suite.report.statistics import Estimate
 from suite.sweeps.spec import ReportSettings
 
@@ -48,13 +48,15 @@ def colour(variant: str, among: Sequence[str]) -> str:
     return COLOURS.get(variant) or OTHERS[rest.index(variant) % len(OTHERS)]
 
 
-def learning_curves(records: Sequence[Record], report: ReportSettings) -> Figure:
+def learning_curves(records: Sequence[RunRecord], report: ReportSettings) -> Figure:
     """Draw the score over steps, one panel per task, with 95 % intervals over seeds."""
     panels = tasks(records)
     figure, axes = grid_of(len(panels))
     for ax, task in zip(axes, panels, strict=True):
         draw_curves(ax, records, task, "eval/score", report.x_axis, interval(report))
-        start = stats.mean(np.array([r.start_score for r in records if starts(r, task)], float))
+        start = statistics.mean(
+            np.array([r.start_score for r in records if starts(r, task)], float)
+        )
         ax.axhline(start.value, color="0.5", ls="--", lw=1, label="reference (start)")
         scale_scores(ax, report)
         ax.set(title=task, xlabel=x_label(report), ylabel=report.score)
@@ -62,14 +64,14 @@ def learning_curves(records: Sequence[Record], report: ReportSettings) -> Figure
     return figure
 
 
-def starts(record: Record, task: str) -> bool:
+def starts(record: RunRecord, task: str) -> bool:
     """Tell whether a run of this task has been evaluated at its start."""
     return record.task == task and record.start_score is not None
 
 
 def interval(report: ReportSettings) -> Summary:
     """Return how a score is summarised: a t interval, symmetric, does not suit a log scale."""
-    return stats.interquartile_mean if report.log_scale else stats.mean
+    return statistics.interquartile_mean if report.log_scale else statistics.mean
 
 
 def x_label(report: ReportSettings) -> str:
@@ -81,11 +83,11 @@ def x_label(report: ReportSettings) -> str:
 
 def draw_curves(
     ax: Axes,
-    records: Sequence[Record],
+    records: Sequence[RunRecord],
     task: str,
     metric: str,
     x_axis: str,
-    summary: Summary = stats.mean,
+    summary: Summary = statistics.mean,
 ) -> None:
     """Draw a metric's summary and interval for each variant."""
     names = variants(records)
@@ -101,7 +103,7 @@ def draw_curves(
         )
 
 
-def diagnostics(records: Sequence[Record], report: ReportSettings) -> Figure | None:
+def diagnostics(records: Sequence[RunRecord], report: ReportSettings) -> Figure | None:
     """Draw every other evaluation metric of the first task, or nothing where there is none."""
     task, names = tasks(records)[0], diagnostic_metrics(records, report)
     if not names:
@@ -118,7 +120,7 @@ def diagnostics(records: Sequence[Record], report: ReportSettings) -> Figure | N
     return figure
 
 
-def diagnostic_metrics(records: Sequence[Record], report: ReportSettings) -> list[str]:
+def diagnostic_metrics(records: Sequence[RunRecord], report: ReportSettings) -> list[str]:
     """Return the names of what evaluations measure besides the score."""
     known = ("eval/score", f"eval/{report.x_axis}")
     return sorted(
@@ -132,7 +134,7 @@ def diagnostic_metrics(records: Sequence[Record], report: ReportSettings) -> lis
     )
 
 
-def judges(records: Sequence[Record], report: ReportSettings) -> Figure | None:
+def judges(records: Sequence[RunRecord], report: ReportSettings) -> Figure | None:
     """Draw the exact score and the judge's over the KL, where the judge may be wrong.
 
     Each line is a variant's mean over seeds, from step to step (arXiv 2410.04166, fig. 4).
@@ -148,7 +150,7 @@ def judges(records: Sequence[Record], report: ReportSettings) -> Figure | None:
     return figure
 
 
-def draw_judges(ax: Axes, judged: Sequence[Record], task: str) -> None:
+def draw_judges(ax: Axes, judged: Sequence[RunRecord], task: str) -> None:
     """Draw both scores of a task over the KL."""
     for name in variants(judged):
         chosen, shade = select(judged, task, name), colour(name, variants(judged))
@@ -170,7 +172,7 @@ def profiles(found: Sequence[Across]) -> Figure:
     at = np.linspace(0, 1, PROFILE_POINTS)
     names = [each.variant for each in found]
     for each in found:
-        points, shade = stats.performance_profile(each.scores, at), colour(each.variant, names)
+        points, shade = statistics.performance_profile(each.scores, at), colour(each.variant, names)
         ax.plot(at, [p.value for p in points], color=shade, label=each.variant, lw=1.8)
         low, high = [p.low for p in points], [p.high for p in points]
         ax.fill_between(at, low, high, color=shade, alpha=0.18, lw=0)

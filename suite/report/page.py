@@ -24,7 +24,7 @@ from suite.report.comparison import (
     improvements_across,
     scores_csv,
 )
-from suite.report.records import COLUMNS, Record
+from suite.report.records import COLUMNS, RunRecord
 from suite.report.statistics import Estimate
 from suite.sweeps.spec import ReportSettings, Sweep
 from suite.system.files import read_json, write_bytes, write_text
@@ -76,7 +76,7 @@ def write_report(sweep: Sweep, command: str) -> Path:
     return sweep.folder / "report.html"
 
 
-def check_x_axis(name: str, finished: Sequence[Record]) -> None:
+def check_x_axis(name: str, finished: Sequence[RunRecord]) -> None:
     """Raise ConfigError unless finished runs have what learning curves are to run over."""
     keys = {key for record in finished for row in record.evaluations for key in row}
     known = sorted(key.removeprefix("eval/") for key in keys)
@@ -87,7 +87,7 @@ def check_x_axis(name: str, finished: Sequence[Record]) -> None:
         )
 
 
-def grid_records(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
+def grid_records(sweep: Sweep, records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the runs of the β grid."""
     names = set(sweep.grids[sweep.report.beta_grid]) if sweep.report.beta_grid else set()
     return [record for record in records if record.name in names]
@@ -107,7 +107,7 @@ class Drawn(NamedTuple):
 
 
 def draw(
-    finished: Sequence[Record],
+    finished: Sequence[RunRecord],
     curves: Sequence[BetaCurve],
     together: Sequence[Across],
     sweep: Sweep,
@@ -145,7 +145,7 @@ def draw(
     return drawn
 
 
-def log_end(record: Record) -> str:
+def log_end(record: RunRecord) -> str:
     """Return the last lines that a run said."""
     if record.folder is None or not record.folder.log_path.exists():
         return ""
@@ -186,12 +186,12 @@ def headlines(
     return sentences
 
 
-def first_of_each(records: Sequence[Record]) -> list[Record]:
+def first_of_each(records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return one record of each variant."""
     return list({record.variant: record for record in reversed(records)}.values())[::-1]
 
 
-def environments(records: Sequence[Record]) -> list[dict[str, Any]]:
+def environments(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Return the distinct environments that the runs were made in, with how many runs each."""
     found: dict[str, dict[str, Any]] = {}
     for record in records:

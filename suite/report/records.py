@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """One run."""
 
     name: str
@@ -90,7 +90,7 @@ class Record:
         return dict(zip(COLUMNS, values, strict=True))
 
 
-def record_of(config: Config, axes: Iterable[str], variant: str) -> Record:
+def record_of(config: Config, axes: Iterable[str], variant: str) -> RunRecord:
     """Read a run's folder; `axes` are the dotted keys that its sweep varies."""
     folder = RunFolder.of(config)
     metrics = folder.metrics()
@@ -100,7 +100,7 @@ def record_of(config: Config, axes: Iterable[str], variant: str) -> Record:
     mean = config.domain.accepted_mean() if pmpo else None
     if mean is not None:
         mean *= 1 - 2 * config.labels.flip  # theory §13
-    return Record(
+    return RunRecord(
         name=config.run_name,
         domain=config.domain.name,
         task=config.domain.task,
@@ -133,13 +133,13 @@ def value_of(config: Config, axis: str) -> Any:
     return value
 
 
-def store(path: Path, records: Iterable[Record]) -> None:
+def store(path: Path, records: Iterable[RunRecord]) -> None:
     """Write one line per run, from which `stored` makes the record again."""
     lines = [json.dumps(line_of(record)) for record in records]
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def line_of(record: Record) -> dict[str, Any]:
+def line_of(record: RunRecord) -> dict[str, Any]:
     """Return what is stored of a run; evaluations by column."""
     values = {
         name: value
@@ -156,7 +156,7 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.{DIGITS}g}")
 
 
-def stored(path: Path) -> list[Record]:
+def stored(path: Path) -> list[RunRecord]:
     """Read the records of a file; raises ConfigError where it is missing or damaged."""
     rows, broken = read_json_lines(path)
     if broken or not rows:
@@ -170,5 +170,5 @@ def stored(path: Path) -> list[Record]:
             {name: column[i] for name, column in columns.items() if column[i] is not None}
             for i in range(count)
         ]
-        records.append(Record(**row, evaluations=evaluations))
+        records.append(RunRecord(**row, evaluations=evaluations))
     return records

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from suite.report import statistics as stats
+from suite.report import statistics
 from suite.report.beta_map import BetaCurve
 from suite.report.comparison import Across, curve, select, tasks, variants
 from suite.report.figures import PROFILE_POINTS, diagnostic_metrics, interval
-from suite.report.records import Record
+from suite.report.records import RunRecord
 from suite.report.statistics import Estimate
 from suite.sweeps.spec import ReportSettings
 
@@ -32,7 +32,7 @@ class Table(NamedTuple):
         return text.getvalue()
 
 
-def learning_curves(records: Sequence[Record], report: ReportSettings) -> Table:
+def learning_curves(records: Sequence[RunRecord], report: ReportSettings) -> Table:
     """Return the scores with intervals that the learning curves show."""
     rows = [
         (task, variant, *row)
@@ -43,7 +43,7 @@ def learning_curves(records: Sequence[Record], report: ReportSettings) -> Table:
     return Table(("task", "variant", report.x_axis, "runs", "score", "low", "high"), rows)
 
 
-def diagnostics(records: Sequence[Record], report: ReportSettings) -> Table:
+def diagnostics(records: Sequence[RunRecord], report: ReportSettings) -> Table:
     """Return the other evaluation metrics of the first task, with intervals."""
     task = tasks(records)[0]
     rows = [
@@ -56,10 +56,10 @@ def diagnostics(records: Sequence[Record], report: ReportSettings) -> Table:
 
 
 def summaries(
-    records: Sequence[Record], metric: str, report: ReportSettings, plain: bool = False
+    records: Sequence[RunRecord], metric: str, report: ReportSettings, plain: bool = False
 ) -> list[tuple[float, int, float, float, float]]:
     """Return x, number of runs, value and bounds where all runs have been."""
-    summary = stats.mean if plain else interval(report)
+    summary = statistics.mean if plain else interval(report)
     steps, values = curve(records, metric, report.x_axis)
     return [
         (float(step), len(values), *rounded(summary(column)))
@@ -89,12 +89,12 @@ def profiles(found: Sequence[Across]) -> Table:
     rows = [
         (each.variant, float(f"{x:.4g}"), *rounded(point))
         for each in found
-        for x, point in zip(at, stats.performance_profile(each.scores, at), strict=True)
+        for x, point in zip(at, statistics.performance_profile(each.scores, at), strict=True)
     ]
     return Table(("variant", "normalised score", "share of runs above it", "low", "high"), rows)
 
 
-def judges(records: Sequence[Record]) -> Table:
+def judges(records: Sequence[RunRecord]) -> Table:
     """Return KL, exact and judge's score over the steps, means over seeds."""
     rows = []
     for task in tasks(records):

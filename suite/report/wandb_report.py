@@ -18,7 +18,7 @@ from wandb_workspaces import expr
 from suite.config.fields import ConfigError
 from suite.report.comparison import Cell, cells, collect, compared
 from suite.report.page import first_of_each, show
-from suite.report.records import Record
+from suite.report.records import RunRecord
 from suite.sweeps.spec import Sweep
 from suite.system.files import read_json, write_json
 
@@ -93,7 +93,7 @@ def first_line(error: Exception) -> str:
 
 
 def upload(
-    sweep: Sweep, entity: str, project: str, figures: Sequence[Path], finished: Sequence[Record]
+    sweep: Sweep, entity: str, project: str, figures: Sequence[Path], finished: Sequence[RunRecord]
 ) -> None:
     """Log figures, tables and files as a run of its own and as an artifact."""
     run = wandb.init(
@@ -136,7 +136,7 @@ def scores_table(found: Sequence[Cell]) -> wandb.Table:
 
 
 def blocks(
-    sweep: Sweep, entity: str, project: str, figures: Sequence[Path], finished: Sequence[Record]
+    sweep: Sweep, entity: str, project: str, figures: Sequence[Path], finished: Sequence[RunRecord]
 ) -> list[Any]:
     """Return the page: question, set-up, curves, tables, figures, completions, links to runs."""
     report = sweep.report
@@ -188,7 +188,7 @@ def blocks(
     return [*made, wr.H1("Runs"), wr.MarkdownBlock(links(entity, project, finished))]
 
 
-def setup(sweep: Sweep, finished: Sequence[Record]) -> str:
+def setup(sweep: Sweep, finished: Sequence[RunRecord]) -> str:
     """Say which runs these are and how to repeat them."""
     tasks = ", ".join(dict.fromkeys(r.task for r in finished)) or "none"
     seeds = len({r.seed for r in finished})
@@ -210,7 +210,7 @@ def scores_markdown(sweep: Sweep, found: Sequence[Cell]) -> str:
     return "\n".join([head, *lines])
 
 
-def examples(record: Record) -> str:
+def examples(record: RunRecord) -> str:
     """Return what a policy said, as a table."""
     names = list(record.examples[0])
     cell = [
@@ -221,7 +221,7 @@ def examples(record: Record) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def links(entity: str, project: str, finished: Sequence[Record]) -> str:
+def links(entity: str, project: str, finished: Sequence[RunRecord]) -> str:
     """Return a link to each run, whose id is its signature."""
     base = f"{wandb.Api().settings['base_url'].replace('//api.', '//')}/{entity}/{project}/runs"
     lines = [f"- [{r.name}]({base}/{r.name.rpartition('-')[2]})" for r in finished]

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from suite.config.fields import ConfigError
 from suite.config.loading import load
 from suite.config.schema import Config
-from suite.runs.lease import Claim, claim, is_claimed
+from suite.runs.lease import Lease, hold, is_leased
 from suite.system.files import read_json, read_json_lines, write_json, write_text
 from suite.system.job import own_job
 
@@ -61,7 +61,7 @@ class RunFolder:
         self.attempts_path = path / "attempts.jsonl"
         self.log_path = path / "log.txt"
         self.checkpoints = path / "checkpoints"
-        self.held: Claim | None = None
+        self.held: Lease | None = None
 
     @property
     def results_dir(self) -> Path:
@@ -106,16 +106,16 @@ class RunFolder:
         return load(self.path / "config.yaml")
 
     @contextmanager
-    def claim(self) -> Iterator[None]:
+    def lease(self) -> Iterator[None]:
         """Hold the run for this process; free when the process dies.
 
-        Raises Claimed where another living process holds it.
+        Raises LeaseHeld where another living process holds it.
         """
-        with claim(self.path) as self.held:
+        with hold(self.path) as self.held:
             yield
 
-    def still_mine(self) -> None:
-        """Raise Claimed where the run was taken over while this process seemed dead."""
+    def check_lease(self) -> None:
+        """Raise LeaseHeld where the run was taken over while this process seemed dead."""
         if self.held is not None:
             self.held.check()
 
@@ -126,7 +126,7 @@ class RunFolder:
             return cast(State, status)
         if not (self.path / "progress.json").exists():
             return "queued"
-        return "running" if is_claimed(self.path) else "interrupted"
+        return "running" if is_leased(self.path) else "interrupted"
 
     def summary(self) -> dict[str, Any] | None:
         """Return how the run ended, if it did."""
@@ -162,7 +162,7 @@ class RunFolder:
 
     def log(self, step: int, row: dict[str, float]) -> None:
         """Append one row of metrics."""
-        self.still_mine()
+        self.check_lease()
         with self.metrics_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **row}) + "\n")
 

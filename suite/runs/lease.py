@@ -23,31 +23,31 @@ RENEWED = 10.0  # seconds between renewals
 DEAD = 60.0  # seconds without one
 
 
-class Claimed(Exception):
+class LeaseHeld(Exception):
     """Another process works on this run."""
 
 
-class Lost(Claimed):
+class LeaseLost(LeaseHeld):
     """Another process has taken over this run, whose owner seemed dead."""
 
 
-class Claim:
-    """The right to work on the run in a folder; raises Claimed where somebody else has it."""
+class Lease:
+    """The right to work on the run in a folder; raises LeaseHeld where somebody else has it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         before, holder = newest(folder)
         if holder is not None and holds(holder, time_at(folder)):
-            raise Claimed(f"{folder} is in use by another process")
+            raise LeaseHeld(f"{folder} is in use by another process")
         self.path = folder / f".claim-{before + 1}"
         try:
             with self.path.open("x") as file:
                 json.dump(myself(), file)
         except FileExistsError:
-            raise Claimed(f"{folder} is in use by another process") from None
+            raise LeaseHeld(f"{folder} is in use by another process") from None
         if newest(folder)[0] > before + 1:  # made and released, or taken, since we looked
             self.path.unlink(missing_ok=True)
-            raise Claimed(f"{folder} is in use by another process")
+            raise LeaseHeld(f"{folder} is in use by another process")
         for number, path in claims(folder):
             if number <= before:
                 path.unlink(missing_ok=True)
@@ -61,9 +61,11 @@ class Claim:
                 os.utime(self.path)
 
     def check(self) -> None:
-        """Raise Lost where the claim was lost, as by a process that was suspended for long."""
+        """Raise LeaseLost where the claim was lost, as by a process that was suspended for long."""
         if not self.path.exists():
-            raise Lost(f"{self.folder} was taken over by another process, this one seemed dead")
+            raise LeaseLost(
+                f"{self.folder} was taken over by another process, this one seemed dead"
+            )
 
     def release(self) -> None:
         """Let others have the run."""
@@ -73,16 +75,16 @@ class Claim:
 
 
 @contextmanager
-def claim(folder: Path) -> Iterator[Claim]:
-    """Hold the run in a folder; raises Claimed where somebody else does."""
-    held = Claim(folder)
+def hold(folder: Path) -> Iterator[Lease]:
+    """Hold the run in a folder; raises LeaseHeld where somebody else does."""
+    held = Lease(folder)
     try:
         yield held
     finally:
         held.release()
 
 
-def is_claimed(folder: Path) -> bool:
+def is_leased(folder: Path) -> bool:
     """Tell whether a living process works on the run in a folder, without disturbing anybody."""
     _, holder = newest(folder)
     return holder is not None and holds(holder, time.time())

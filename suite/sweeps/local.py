@@ -16,10 +16,10 @@ from suite.config.fields import ConfigError
 from suite.runs.folder import RunFolder
 from suite.sweeps.monitor import Monitor
 from suite.sweeps.spec import Sweep
-from suite.sweeps.worker import work
+from suite.sweeps.worker import run_worker
 
 POLL_SECONDS = 1.0
-MOST_FRUITLESS = 3  # workers that may die in a row without having begun a run
+MAX_FAILED_STARTS = 3  # workers that may die in a row without having begun a run
 A_MONTH = 60 * 24 * 30  # minutes; submitit's local jobs end after two minutes unless told
 
 
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
     stopped: bool  # by the user
 
 
-class Seat(NamedTuple):
+class Worker(NamedTuple):
     """Where and since when a worker runs."""
 
     gpu: int | None
@@ -46,20 +46,20 @@ class Launcher:
         self.gpus = gpus
         self.executor = submitit.LocalExecutor(folder=sweep.folder / "logs")
         self.executor.update_parameters(timeout_min=A_MONTH, stderr_to_stdout=True)
-        self.jobs: dict[submitit.Job[None], Seat] = {}
-        self.fruitless = 0
+        self.jobs: dict[submitit.Job[None], Worker] = {}
+        self.failed_starts = 0
         self.stop_requested = False
         self.monitor = Monitor(sweep.name, self.runs)
 
     def __call__(self) -> Outcome:
         """Run everything that is left, or until told to stop."""
         with self.stopping_on_ctrl_c(), self.monitor:
-            while self.tend():
+            while self.poll():
                 time.sleep(POLL_SECONDS)
         finished = set(self.monitor.states.values()) == {"finished"}
-        return Outcome(finished, self.stop_requested and self.fruitless < MOST_FRUITLESS)
+        return Outcome(finished, self.stop_requested and self.failed_starts < MAX_FAILED_STARTS)
 
-    def tend(self) -> bool:
+    def poll(self) -> bool:
         """Replace dead workers; return whether anything is still going on."""
         for job in [job for job in self.jobs if job.done()]:
             self.note_end(job, self.jobs.pop(job))
@@ -82,7 +82,7 @@ class Launcher:
 
     def start_worker(self) -> None:
         """Start a process that works through the runs, on the least used GPU if there is one."""
-        gpu = least_used(self.gpus, [seat.gpu for seat in self.jobs.values()])
+        gpu = least_used(self.gpus, [worker.gpu for worker in self.jobs.values()])
         self.executor.update_parameters(
             gpus_per_node=0 if gpu is None else 1, visible_gpus=() if gpu is None else (gpu,)
         )
@@ -90,24 +90,24 @@ class Launcher:
         # blocked signal, and the launcher, which gets it afterwards, passes the wish on.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            job = self.executor.submit(work, [run.path for run in self.runs])
-            self.jobs[job] = Seat(gpu, time.time())
+            job = self.executor.submit(run_worker, [run.path for run in self.runs])
+            self.jobs[job] = Worker(gpu, time.time())
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
-    def note_end(self, job: "submitit.Job[None]", seat: "Seat") -> None:
+    def note_end(self, job: "submitit.Job[None]", worker: "Worker") -> None:
         """Mark the run that a worker was at when it died of something no handler could catch."""
         if self.stop_requested:
             return
         # A job without a result was killed; asking submitit would wait for the result to appear.
         if job.paths.result_pickle.exists() and job.exception() is None:
-            self.fruitless = 0
+            self.failed_starts = 0
             return
-        blamed = [run for run in self.runs if was_at(job, seat, run)]
+        blamed = [run for run in self.runs if was_at(job, worker, run)]
         for run in blamed:
             run.finish("failed", error=f"its process died; see {job.paths.stdout}")
-        self.fruitless = 0 if blamed else self.fruitless + 1
-        if self.fruitless == MOST_FRUITLESS:
+        self.failed_starts = 0 if blamed else self.failed_starts + 1
+        if self.failed_starts == MAX_FAILED_STARTS:
             self.stop_requested = True
             self.monitor.say(f"workers die before they begin a run; see {job.paths.stdout}")
 
@@ -127,10 +127,10 @@ class Launcher:
                 signal.signal(number, handler)
 
 
-def was_at(job: "submitit.Job[None]", seat: "Seat", run: RunFolder) -> bool:
+def was_at(job: "submitit.Job[None]", worker: "Worker", run: RunFolder) -> bool:
     """Tell whether a worker that ended was in the middle of a run; process ids may repeat."""
     progress = run.progress()
-    own = str(progress.get("job")) == job.job_id and progress["updated"] >= seat.started
+    own = str(progress.get("job")) == job.job_id and progress["updated"] >= worker.started
     return own and run.state() == "interrupted"
 
 

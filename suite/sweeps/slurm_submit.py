@@ -25,7 +25,7 @@ from suite.sweeps.slurm_jobs import Jobs, largest_array, pieces
 from suite.sweeps.slurm_profile import Profile
 from suite.sweeps.spec import Sweep
 from suite.sweeps.status import endings
-from suite.sweeps.worker import work
+from suite.sweeps.worker import run_worker
 
 POLL_SECONDS = 3.0  # between looks at the run folders
 ASK_SECONDS = 10.0  # between questions to the controller
@@ -44,13 +44,13 @@ def submit(sweep: Sweep, profile: Profile, retry: bool) -> list[str]:
     with FileLock(sweep.folder / ".submit.lock"):  # or two launchers would submit the same runs
         taken = jobs.by_run(jobs.active())
         prepare(sweep, retry, taken)
-        runs = left(sweep, taken)
+        runs = pending_runs(sweep, taken)
         submitted: list[str] = []
         together = pieces(list(runs), profile.runs_per_job)
         for some in pieces(together, largest_array()) if together else []:  # type: ignore[arg-type]
             parts = [[runs[name] for name in part] for part in some]
             try:
-                with undisturbed():  # jobs that nobody knows of would be submitted again
+                with signals_blocked():  # jobs that nobody knows of would be submitted again
                     elements = submit_array(sweep, profile, parts)
                     jobs.note(elements, commit=git_commit(), submitted=time.time())
             except ConfigError as error:
@@ -82,7 +82,7 @@ def check_ranks(sweep: Sweep, profile: Profile) -> None:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Put off Ctrl-C and the like until the block has ended."""
     before = signal.pthread_sigmask(
         signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -100,12 +100,12 @@ def submit_report(sweep: Sweep, profile: Profile, after: list[str], command: str
     executor = executor_for(sweep, profile)
     alone = {"nodes": 1, "ntasks_per_node": 1, "dependency": f"afterany:{':'.join(arrays)}"}
     executor.update_parameters(**settings | alone)
-    with undisturbed():
+    with signals_blocked():
         job = executor.submit(write_report, sweep, command)
         Jobs(sweep.folder).note({job.job_id: []}, submitted=time.time())
 
 
-def left(sweep: Sweep, taken: Container[str]) -> dict[str, Path]:
+def pending_runs(sweep: Sweep, taken: Container[str]) -> dict[str, Path]:
     """Return the runs that are not `taken` and not done, by name."""
     found = {}
     for config in sweep.points.values():
@@ -120,7 +120,7 @@ def submit_array(sweep: Sweep, profile: Profile, parts: list[list[Path]]) -> dic
     executor = executor_for(sweep, profile)
     try:
         with redirect_stderr(StringIO()):  # where submitit repeats what sbatch says
-            submitted = executor.map_array(work, parts)
+            submitted = executor.map_array(run_worker, parts)
     except (FailedJobError, FailedSubmissionError) as error:
         raise ConfigError(f"sbatch refused the job: {refusal(str(error))}") from None
     return {

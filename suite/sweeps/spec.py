@@ -208,12 +208,12 @@ def expand(
     described: dict[str, str] = {}
     for choice in product(chosen):
         overrides = fixed + assignments(choice)
-        values = at(origin, partial(load_values, base, overrides))
+        values = with_origin(origin, partial(load_values, base, overrides))
         typed = {axis: typed_axis(values, axis, given, origin) for axis, given in varied.items()}
         template = None
         for point in product(typed):
             if template is None:
-                template = at(origin, partial(load, base, overrides + assignments(point)))
+                template = with_origin(origin, partial(load, base, overrides + assignments(point)))
             config = with_values(template, point, origin)
             text, name = ", ".join(assignments(choice | point)), config.run_name
             if name in points:
@@ -233,7 +233,7 @@ def product(axes: dict[str, list[Any]]) -> Iterator[dict[str, Any]]:
 T = TypeVar("T")
 
 
-def at(origin: str, act: Callable[[], T]) -> T:
+def with_origin(origin: str, act: Callable[[], T]) -> T:
     """Do something that may raise ConfigError, and let the error also name the grid."""
     try:
         return act()

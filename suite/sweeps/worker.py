@@ -10,17 +10,17 @@ from pathlib import Path
 
 from suite.config.fields import ConfigError
 from suite.runs.folder import RunFolder, check_writable, git_commit
-from suite.runs.lease import DEAD, RENEWED, Claimed, Lost
+from suite.runs.lease import DEAD, RENEWED, LeaseHeld, LeaseLost
 from suite.sweeps.slurm_jobs import Jobs
 from suite.system.job import choose_gpu, own_job
 from suite.system.logs import set_up_logging, silence_libraries
 from suite.system.signals import STOPPED, TOO_EARLY, Interrupted, Stopped, interruptible
 
 logger = logging.getLogger(__name__)
-MOST_FRUITLESS = 5  # attempts
+MAX_FAILED_STARTS = 5  # attempts
 
 
-def work(runs: Sequence[Path]) -> None:
+def run_worker(runs: Sequence[Path]) -> None:
     """Work through runs that no other process holds.
 
     A run that fails is recorded and left behind; the next one follows. After a stop signal the
@@ -36,10 +36,10 @@ def work(runs: Sequence[Path]) -> None:
             check_folder(runs)
             warn_of_other_code(runs)
             for path in runs:
-                attempt(RunFolder(path))
+                run_one(RunFolder(path))
             if own_job() is not None:
                 for path in runs:
-                    outlast(RunFolder(path))
+                    wait_and_run(RunFolder(path))
     except Interrupted as interruption:
         job = own_job()
         if job is None:
@@ -51,23 +51,23 @@ def work(runs: Sequence[Path]) -> None:
         sys.exit(STOPPED)
 
 
-def outlast(run: RunFolder) -> None:
+def wait_and_run(run: RunFolder) -> None:
     """Take a run over from an owner that died with its node, whose claim holds for a while."""
     deadline = time.monotonic() + DEAD + 2 * RENEWED
     while run.state() == "running" and time.monotonic() < deadline:
         time.sleep(RENEWED / 5)
-    attempt(run)
+    run_one(run)
 
 
-def check_gain(run: RunFolder) -> None:
+def fail_if_no_progress(run: RunFolder) -> None:
     """Fail a run that was told to stop several times in a row before it took a step.
 
     A job that is shorter than what its run needs to begin would be requeued for ever.
     """
     run.note("stopped early", run.progress().get("step") or 0)
-    last = [step for what, step in run.notes() if what == "stopped early"][-MOST_FRUITLESS:]
-    if len(last) == MOST_FRUITLESS and len(set(last)) == 1:
-        times = f"told to stop {MOST_FRUITLESS} times in a row before it took a step"
+    last = [step for what, step in run.notes() if what == "stopped early"][-MAX_FAILED_STARTS:]
+    if len(last) == MAX_FAILED_STARTS and len(set(last)) == 1:
+        times = f"told to stop {MAX_FAILED_STARTS} times in a row before it took a step"
         run.finish("failed", error=f"{times}: its jobs are too short; the profile has minutes")
 
 
@@ -90,13 +90,13 @@ def warn_of_other_code(runs: Sequence[Path]) -> None:
         logger.warning("the code is at %s now and was at %s at submission", now, then)
 
 
-def attempt(run: RunFolder) -> str:
+def run_one(run: RunFolder) -> str:
     """Train a run unless it is finished, failed, or somebody else's; return what became of it.
 
     Raises Stopped after a stop signal; of several ranks one that fails ends the process, so that
     srun ends the others, which may wait for it.
     """
-    from suite.system import distributed as ranks
+    from suite.system import distributed
     from suite.train import train
 
     state, several = run.state(), False
@@ -110,11 +110,11 @@ def attempt(run: RunFolder) -> str:
         if RunFolder.of(config).path.resolve() != run.path.resolve():
             raise ConfigError(f"{run.path}: its config.yaml is of {RunFolder.of(config).path}")
         summary = train(config)
-    except Lost:
+    except LeaseLost:
         if several:
             sys.exit(1)
         return "running"
-    except Claimed:
+    except LeaseHeld:
         return "running"
     except Exception as error:
         recorded = run.state() == "failed"  # with its traceback, in the run's log
@@ -125,12 +125,12 @@ def attempt(run: RunFolder) -> str:
             run.finish("failed", error=": ".join(named(error)))
         return "failed"
     except Interrupted as interruption:  # before the run's own handlers, or of several ranks
-        if several and ranks.place()[0] > 0:
+        if several and distributed.place()[0] > 0:
             sys.exit(1)  # rank 0 was told too; or it died, and srun ends this one for it
         summary = {"status": "interrupted", "signal": str(interruption)}
     if summary["status"] == "interrupted":
         if "step" not in summary and own_job() is not None:
-            check_gain(run)
+            fail_if_no_progress(run)
         raise Stopped(summary["signal"])
     return str(summary["status"])
 

@@ -28,7 +28,7 @@ WAITING = timedelta(minutes=30)  # of one rank for another, as while it writes a
 T = TypeVar("T", Tensor, list[Any])
 
 
-def count() -> int:
+def world_size() -> int:
     """Return how many ranks work together, 1 for a process alone."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -38,52 +38,52 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def part(items: T) -> T:
+def local_slice(items: T) -> T:
     """Return this rank's part of what is there for all, cut along the first axis."""
-    size = len(items) // count()
+    size = len(items) // world_size()
     return items[rank() * size : (rank() + 1) * size]
 
 
 def mean(value: float) -> float:
     """Return the mean over the ranks of a number."""
-    return float(sum(gathered(value))) / count() if count() > 1 else value
+    return float(sum(gathered(value))) / world_size() if world_size() > 1 else value
 
 
-def anybody(value: bool) -> bool:
+def any_rank(value: bool) -> bool:
     """Tell whether the answer is yes for any rank."""
-    return any(gathered(value)) if count() > 1 else value
+    return any(gathered(value)) if world_size() > 1 else value
 
 
 def gathered(value: float) -> list[float]:
     """Return every rank's number; through the CPU, which both of our backends' groups serve."""
-    every = [torch.zeros((), dtype=torch.float64) for _ in range(count())]
+    every = [torch.zeros((), dtype=torch.float64) for _ in range(world_size())]
     dist.all_gather(every, torch.tensor(float(value), dtype=torch.float64))
     return [each.item() for each in every]
 
 
-def is_spread(network: nn.Module) -> bool:
+def is_sharded(network: nn.Module) -> bool:
     """Tell whether each rank holds only a part of a network, so that all must call it together."""
     return any(isinstance(parameter, DTensor) for parameter in network.parameters())
 
 
-def first_of(text: str | None) -> str:
+def first_text(text: str | None) -> str:
     """Return the first text that a rank has; one must have some."""
-    texts: list[Any] = [text] * count()
-    if count() > 1:
+    texts: list[Any] = [text] * world_size()
+    if world_size() > 1:
         dist.all_gather_object(texts, text)
     return str(next(found for found in texts if found))
 
 
-def lost_another(error: Exception) -> bool:
+def lost_other_rank(error: Exception) -> bool:
     """Tell whether an error says that another rank is gone, which is no fault of the run."""
     words = ("gloo", "NCCL")
     named = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-    return count() > 1 and (isinstance(error, dist.DistError) or named)
+    return world_size() > 1 and (isinstance(error, dist.DistError) or named)
 
 
-def tell(message: Any) -> Any:
+def broadcast(message: Any) -> Any:
     """Return on every rank what rank 0 gave; the others' arguments do not matter."""
-    if count() == 1:
+    if world_size() == 1:
         return message
     box = [message]
     dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
@@ -91,7 +91,7 @@ def tell(message: Any) -> Any:
 
 
 @contextmanager
-def together(settings: TrainerConfig, folder: Path) -> Iterator[None]:
+def process_group(settings: TrainerConfig, folder: Path) -> Iterator[None]:
     """Let the ranks of a run meet; raises ConfigError where there are not as many as asked for."""
     if settings.ranks == 1:
         yield
@@ -109,7 +109,7 @@ def together(settings: TrainerConfig, folder: Path) -> Iterator[None]:
     os.environ.update(RANK=str(mine), WORLD_SIZE=str(found))
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     path = meeting_point(folder)
-    store = meet(mine, found, path)
+    store = rendezvous(mine, found, path)
     dist.init_process_group(backend, store=store, rank=mine, world_size=found, timeout=WAITING)
     path.unlink(missing_ok=True)
     yield
@@ -129,7 +129,7 @@ def device(settings: TrainerConfig) -> torch.device:
     """Return where this process computes."""
     if settings.accelerator == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if count() > 1 else 0)
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) if world_size() > 1 else 0)
 
 
 def meeting_point(folder: Path) -> Path:
@@ -139,7 +139,7 @@ def meeting_point(folder: Path) -> Path:
     return folder / f".meeting-{'-'.join(attempt)}"
 
 
-def meet(mine: int, found: int, path: Path) -> Any:
+def rendezvous(mine: int, found: int, path: Path) -> Any:
     """Return the store of the process group.
 
     Rank 0 takes a free port, and says which in a file: ports that are computed from a job's number

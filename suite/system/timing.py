@@ -17,7 +17,7 @@ COUNTS: Counter[str] = Counter()  # of what is worth a rate, such as tokens
 
 
 @contextmanager
-def spent(phase: str) -> Iterator[None]:
+def timed(phase: str) -> Iterator[None]:
     """Count what happens inside as time spent on a phase."""
     started, counted = now(), sum(SECONDS.values())
     try:

@@ -15,7 +15,7 @@ from typing_extensions import override
 from suite.config.schema import TrainerConfig
 from suite.domains.base import Domain
 from suite.runs.folder import RunFolder
-from suite.system import distributed as ranks
+from suite.system import distributed
 from suite.system.signals import NOTICE, STOP_SIGNALS
 from suite.training.module import PreferenceModule
 
@@ -24,7 +24,7 @@ WriteRow = Callable[[int, dict[str, float]], None]
 WriteExamples = Callable[[int, list[dict[str, Any]]], None]
 
 
-class AfterStep(L.Callback, ABC):
+class StepCallback(L.Callback, ABC):
     """What the callbacks below share: `after_step` is called after one or several steps."""
 
     @override
@@ -44,7 +44,7 @@ class AfterStep(L.Callback, ABC):
         """Act after optimiser step `step`, counted from 1."""
 
 
-class Record(AfterStep):
+class Evaluate(StepCallback):
     """Log training metrics every so often, and an evaluation at the start, on schedule, at the end.
 
     `write_row` is called with the step and a row of numbers named `train/…` or `eval/…`, and
@@ -74,7 +74,9 @@ class Record(AfterStep):
     def after_step(self, trainer: L.Trainer, step: int, outputs: dict[str, Tensor]) -> None:
         last = step == self.settings.steps
         if step % self.settings.log_every == 0 or last:
-            row = {f"train/{name}": ranks.mean(value.item()) for name, value in outputs.items()}
+            row = {
+                f"train/{name}": distributed.mean(value.item()) for name, value in outputs.items()
+            }
             row["train/loss"] = row.pop("train/total")
             row |= {f"train/{name}": value for name, value in self.domain.diagnostics().items()}
             self.write_row(step, row)
@@ -100,7 +102,7 @@ class Record(AfterStep):
         return found
 
 
-class Checkpoint(AfterStep):
+class Checkpoint(StepCallback):
     """Save on schedule and at the end; on a stop signal save at the next step and stop."""
 
     def __init__(self, run: RunFolder, settings: TrainerConfig) -> None:
@@ -124,10 +126,10 @@ class Checkpoint(AfterStep):
     def after_step(self, trainer: L.Trainer, step: int, outputs: Any) -> None:
         due = step % self.settings.checkpoint_every == 0 or step == self.settings.steps
         # One answer for all: a signal may reach one rank before the others, or after it was asked.
-        stop = ranks.anybody(self.stopped_by is not None)
+        stop = distributed.any_rank(self.stopped_by is not None)
         if stop:
             self.stopped_by = self.stopped_by or NOTICE
             trainer.should_stop = True
         if due or trainer.should_stop:
-            self.run.still_mine()
+            self.run.check_lease()
             trainer.save_checkpoint(self.path)

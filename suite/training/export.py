@@ -13,7 +13,7 @@ from suite.domains.base import Domain
 from suite.feedback.feedback import Shares
 from suite.objectives.base import Objective
 from suite.runs.folder import RunFolder
-from suite.system import distributed as ranks
+from suite.system import distributed
 from suite.system.files import write_text
 
 
@@ -25,17 +25,17 @@ def export(run: RunFolder, config: Config, domain: Domain, objective: Objective)
     """Write the policy into the run's folder; every rank calls it. Raises ExportError."""
     folder, fresh = run.path / "policy", run.path / ".policy.new"
     try:
-        if ranks.rank() == 0:
+        if distributed.rank() == 0:
             shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir()
-        if ranks.rank() == 0 or config.trainer.strategy == "fsdp":
+        if distributed.rank() == 0 or config.trainer.strategy == "fsdp":
             domain.save(fresh)
-        if ranks.rank() == 0:
+        if distributed.rank() == 0:
             write_card(fresh, config, objective, domain.shares, run.metrics())
             shutil.rmtree(folder, ignore_errors=True)
             fresh.rename(folder)
     except Exception as error:  # of the disk, in the words of whatever library wrote
-        if ranks.rank() == 0:
+        if distributed.rank() == 0:
             shutil.rmtree(fresh, ignore_errors=True)
         raise ExportError(
             f"{folder} cannot be written: {error}; the trained policy is in {run.checkpoints}, and"

@@ -14,8 +14,8 @@ from suite.config.schema import OptimizerConfig, ReferenceConfig, TrainerConfig
 from suite.domains.base import Domain
 from suite.objectives.base import Objective
 from suite.policies.reference import follow
-from suite.system import distributed as ranks
-from suite.system.timing import spent
+from suite.system import distributed
+from suite.system.timing import timed
 from suite.training.checkpoints import random_state, restore_random_state
 
 ENDLESS = 2**31  # the trainer's limit on calls ends a run, not its data
@@ -51,8 +51,10 @@ class PreferenceModule(L.LightningModule):
         self.reference = domain.reference
         self.step = 0  # optimiser steps so far
         self.ended = False  # before its last step, for good
-        self.spread = False
-        self.terms = torch.compile(self.plain_terms) if trainer.compile else self.plain_terms
+        self.sharded = False
+        self.terms = (
+            torch.compile(self.loss_and_metrics) if trainer.compile else self.loss_and_metrics
+        )
 
     @override
     def training_step(self, batch: Iterator[Any], batch_idx: int) -> dict[str, Tensor]:
@@ -64,8 +66,10 @@ class PreferenceModule(L.LightningModule):
         taken = [terms for _ in range(plan.steps_per_call) for terms in self.take_step(batch)]
         # Looked at once per call: on a GPU every look waits for all that was started.
         finite = bool(torch.stack([terms["total"] for terms in taken]).isfinite().all())
-        if ranks.anybody(not finite):  # or one rank would wait for another that has left
-            raise NonFiniteLoss(ranks.first_of(None if finite else complaint(taken, first, plan)))
+        if distributed.any_rank(not finite):  # or one rank would wait for another that has left
+            raise NonFiniteLoss(
+                distributed.first_text(None if finite else describe_non_finite(taken, first, plan))
+            )
         logged = {name: value.mean() for name, value in taken[-1].items()}
         logged["reference_reject_share"] = torch.tensor(self.domain.shares.reject)
         return logged
@@ -81,7 +85,7 @@ class PreferenceModule(L.LightningModule):
         optimizer.zero_grad()
         for _ in range(count):
             with torch.autocast(self.device.type, enabled=False):  # whatever the precision of steps
-                with spent("batches"):
+                with timed("batches"):
                     batch = next(batches)
                 if self.device.type != "cpu":
                     batch = self.transfer_batch_to_device(batch, self.device, 0)
@@ -89,10 +93,10 @@ class PreferenceModule(L.LightningModule):
             loss = loss / count if count > 1 else loss
             # As Lightning's manual_backward, without its calls of every callback.
             self.trainer.strategy.pre_backward(loss)
-            with spent("backward"):
+            with timed("backward"):
                 torch.autograd.backward(loss)
             taken.append(terms)
-        with spent("optimizer"):
+        with timed("optimizer"):
             if plan.clip_norm is not None:
                 self.clip(optimizer, plan.clip_norm)
             optimizer.step()
@@ -105,12 +109,12 @@ class PreferenceModule(L.LightningModule):
         gradients = [
             p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None
         ]
-        cheap = self.device.type == "cpu" and not ranks.is_spread(self.policy)
+        cheap = self.device.type == "cpu" and not distributed.is_sharded(self.policy)
         if cheap and bool(nn.utils.get_total_norm(gradients) <= most):
             return  # multiplying by one takes as long
         self.clip_gradients(optimizer, most, "norm")
 
-    def plain_terms(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_and_metrics(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss and what to log means of; all mathematics of a step is in here."""
         feedback = self.domain.feedback(batch)
         terms = self.objective(feedback, self.domain.shares)
@@ -126,11 +130,15 @@ class PreferenceModule(L.LightningModule):
     @override
     def configure_model(self) -> None:
         """Spread the networks over the ranks where `trainer.strategy` asks for it."""
-        if self.trainer_settings.strategy == "fsdp" and not self.spread and ranks.count() > 1:
+        if (
+            self.trainer_settings.strategy == "fsdp"
+            and not self.sharded
+            and distributed.world_size() > 1
+        ):
             assert self.device_mesh is not None
             networks: Any = self.domain
-            spread(networks.networks, self.device_mesh["data_parallel"])
-            self.spread = True
+            shard(networks.networks, self.device_mesh["data_parallel"])
+            self.sharded = True
 
     @override
     def configure_optimizers(self) -> AdamW:
@@ -163,7 +171,7 @@ class PreferenceModule(L.LightningModule):
         restore_random_state(checkpoint["random"])
 
 
-def spread(network: nn.Module, mesh: Any) -> None:
+def shard(network: nn.Module, mesh: Any) -> None:
     """Keep a part of a network's parameters on each rank, gathered block by block when needed."""
     from torch.distributed.fsdp import fully_shard
 
@@ -207,7 +215,7 @@ def learning_rate_factor(plan: OptimizerConfig, step: int, steps: int) -> float:
     return warmup * (1 - step / steps if plan.decay == "linear" else 1.0)
 
 
-def complaint(taken: list[dict[str, Tensor]], first: int, plan: TrainerConfig) -> str:
+def describe_non_finite(taken: list[dict[str, Tensor]], first: int, plan: TrainerConfig) -> str:
     """Name the first step whose loss is not finite, and the terms, from those since `first`."""
     wrong = next(i for i, terms in enumerate(taken) if not terms["total"].isfinite())
     return describe(taken[wrong], first + wrong // plan.accumulate)

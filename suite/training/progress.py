@@ -11,21 +11,21 @@ from typing_extensions import override
 from suite.config.schema import TrainerConfig
 from suite.domains.base import Domain
 from suite.runs.folder import RunFolder
-from suite.system import distributed as ranks
+from suite.system import distributed
 from suite.system.timing import COUNTS, described, shares
-from suite.training.callbacks import AfterStep
+from suite.training.callbacks import StepCallback
 from suite.training.module import PreferenceModule
 
 logger = logging.getLogger(__name__)
 
 
-class ShowProgress(AfterStep):
+class RunProgress(StepCallback):
     """A progress bar on the terminal, and the run's progress file for other processes."""
 
     def __init__(self, run: RunFolder, settings: TrainerConfig) -> None:
         self.run = run
         self.settings = settings
-        self.silent = ranks.rank() > 0
+        self.silent = distributed.rank() > 0
         before = run.progress()
         self.score: float | None = before.get("score")
         self.before = before.get("seconds") or 0.0

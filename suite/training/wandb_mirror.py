@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from suite.config.schema import Config
-from suite.system import distributed as ranks
+from suite.system import distributed
 
 if TYPE_CHECKING:
     import wandb
@@ -23,7 +23,7 @@ class Tracker:
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.run: wandb.Run | None = None
-        if config.logging.wandb == "disabled" or ranks.rank() > 0:
+        if config.logging.wandb == "disabled" or distributed.rank() > 0:
             return
         import wandb as library
 

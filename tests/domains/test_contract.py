@@ -43,7 +43,7 @@ def test_feedback_has_the_promised_shapes_signs_and_gradients(
         assert weight.shape == (contexts, samples)
         assert (weight >= 0).all()
     assert (feedback.accept * feedback.reject == 0).all()
-    assert (feedback.kl_parts is not None) == config.domain.gaussian
+    assert (feedback.kl_parts is not None) == config.domain.closed_form_kl
     if feedback.kl_parts is not None:
         assert domain.dimensions is not None
         for part in feedback.kl_parts:
@@ -68,7 +68,7 @@ def test_three_steps_move_the_policy_and_not_the_reference(
     tiny: Tiny, name: str, objective: str
 ) -> None:
     offline = getattr(DOMAINS[name][0], "offline", False)
-    if objective == "mpo" and not DOMAINS[name][0].gaussian and not offline:
+    if objective == "mpo" and not DOMAINS[name][0].closed_form_kl and not offline:
         with pytest.raises(ConfigError, match=r"objective.name=mpo .* needs a Gaussian policy"):
             tiny(name, f"objective={{name: {objective}}}")
         return

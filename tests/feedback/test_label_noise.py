@@ -5,12 +5,12 @@ import torch
 
 from suite.config.fields import ConfigError
 from suite.config.registry import DOMAINS
-from suite.config.schema import LabelsConfig
+from suite.config.schema import LabelNoiseConfig
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 from suite.feedback.labelling import label_by_rank
 from suite.objectives.pmpo import pmpo
-from suite.system import distributed as ranks
+from suite.system import distributed
 from tests.conftest import Tiny
 from tests.domains.test_contract import build
 
@@ -20,14 +20,14 @@ SHARES = Shares(0.25, 0.5)
 
 
 def said(mode: str = "mixed", **plan: float) -> Labels:
-    teacher = Teacher(mode, LabelsConfig(**plan))
+    label_noise = LabelNoise(mode, LabelNoiseConfig(**plan))
     seed = torch.Generator().manual_seed(1)
-    return teacher.says(TRUE, teacher.shares(SHARES), seed)
+    return label_noise.apply(TRUE, label_noise.shares(SHARES), seed)
 
 
 def test_all_true_labels_pass_as_they_are_and_take_no_random_numbers() -> None:
     state = torch.get_rng_state()
-    found = Teacher("mixed").says(TRUE, SHARES)
+    found = LabelNoise("mixed").apply(TRUE, SHARES)
     assert torch.equal(found.accept, TRUE.accept)
     assert torch.equal(found.reject, TRUE.reject)
     assert torch.equal(state, torch.get_rng_state())
@@ -49,8 +49,8 @@ def test_flipped_labels_are_of_the_other_kind_and_move_the_shares() -> None:
     found = said(flip=1.0)
     assert torch.equal(found.accept, TRUE.reject)
     assert torch.equal(found.reject, TRUE.accept)
-    assert Teacher("mixed", LabelsConfig(flip=1.0)).shares(SHARES) == (0.5, 0.25)
-    found, shares = said(flip=0.1), Teacher("mixed", LabelsConfig(flip=0.1)).shares(SHARES)
+    assert LabelNoise("mixed", LabelNoiseConfig(flip=1.0)).shares(SHARES) == (0.5, 0.25)
+    found, shares = said(flip=0.1), LabelNoise("mixed", LabelNoiseConfig(flip=0.1)).shares(SHARES)
     assert shares == pytest.approx((0.9 * 0.25 + 0.1 * 0.5, 0.9 * 0.5 + 0.1 * 0.25))
     assert found.accept.mean().item() == pytest.approx(shares.accept, abs=0.005)
     assert found.reject.mean().item() == pytest.approx(shares.reject, abs=0.005)
@@ -72,16 +72,16 @@ def test_a_swapped_rejection_is_seen_by_those_who_see_acceptances() -> None:
 
 
 def test_ranks_share_the_labels_that_one_process_would_see(monkeypatch: pytest.MonkeyPatch) -> None:
-    teacher = Teacher("mixed", LabelsConfig(keep=0.5, flip=0.2))
+    label_noise = LabelNoise("mixed", LabelNoiseConfig(keep=0.5, flip=0.2))
     whole = Labels(*(part[:8] for part in TRUE))
     torch.manual_seed(3)
-    alone = teacher.says(whole, SHARES)
-    monkeypatch.setattr(ranks, "count", lambda: 2)
+    alone = label_noise.apply(whole, SHARES)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     for rank in range(2):
-        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         torch.manual_seed(3)
-        found = teacher.says(Labels(*map(ranks.part, whole)), SHARES)
-        assert torch.equal(found.accept, ranks.part(alone.accept))
+        found = label_noise.apply(Labels(*map(distributed.local_slice, whole)), SHARES)
+        assert torch.equal(found.accept, distributed.local_slice(alone.accept))
 
 
 def gradient(labels: Labels, shares: Shares, alpha: float) -> torch.Tensor:
@@ -104,9 +104,9 @@ def test_the_gradient_is_unbiased_with_few_labels_and_shrinks_with_wrong_ones(al
     expected = gradient(true, shares, alpha)
     # m of PAPER.md §2.5: the mean of the two best of four standard normals.
     assert expected.item() == pytest.approx(-0.6633, abs=0.01)
-    for plan, factor in ((LabelsConfig(keep=0.2), 1.0), (LabelsConfig(flip=0.2), 0.6)):
+    for plan, factor in ((LabelNoiseConfig(keep=0.2), 1.0), (LabelNoiseConfig(flip=0.2), 0.6)):
         torch.manual_seed(0)
-        found = gradient(Teacher("mixed", plan).says(true, shares), shares, alpha)
+        found = gradient(LabelNoise("mixed", plan).apply(true, shares), shares, alpha)
         assert found.item() == pytest.approx(factor * expected.item(), abs=0.02)
 
 

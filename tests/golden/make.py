@@ -26,7 +26,6 @@ from submitit.core.utils import DelayedSubmission
 from suite.config.loading import load
 from suite.paper.claims import load_claims, sweeps_of
 from suite.sweeps.spec import load_sweep
-from suite.sweeps.worker import work
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -240,7 +239,7 @@ def make_job(where: Path) -> None:
     kept = HERE / "job" / run.relative_to(where)
     kept.mkdir(parents=True)
     shutil.copy(run / "config.yaml", kept)
-    job = DelayedSubmission(work, [run.relative_to(where)])
+    job = DelayedSubmission(run_worker, [run.relative_to(where)])
     job.set_timeout(60, 10)
     job.dump(HERE / "job" / QUEUED)
 

@@ -180,5 +180,5 @@ def test_a_covariance_weight_needs_the_parts_of_the_divergence() -> None:
     with pytest.raises(ValueError, match=r"covariance_weight needs feedback\.kl_parts"):
         pmpo(random_feedback(), alpha=0.5, beta=1.0, covariance_weight=10)
     with pytest.raises(ConfigError, match=r"covariance_weight=10 needs a Gaussian policy"):
-        PMPOConfig(covariance_weight=10).check("mixed", gaussian=False)
-    PMPOConfig(covariance_weight=10).check("mixed", gaussian=True)
+        PMPOConfig(covariance_weight=10).check("mixed", closed_form_kl=False)
+    PMPOConfig(covariance_weight=10).check("mixed", closed_form_kl=True)

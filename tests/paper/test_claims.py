@@ -13,7 +13,7 @@ from suite.paper import page
 from suite.paper.claims import SIZES, keep, load_claims, sweeps_of
 from suite.paper.drawing import DRAWINGS
 from suite.paper.verdicts import JUDGES, OPEN, Runs, judge
-from suite.report.records import Record, line_of, store, stored
+from suite.report.records import RunRecord, line_of, store, stored
 from suite.runs.folder import RunFolder
 from suite.system.files import write_text
 from tests.conftest import ROOT, SCHEDULE, TINY
@@ -21,7 +21,7 @@ from tests.conftest import ROOT, SCHEDULE, TINY
 NUMBERS = np.random.default_rng(0)
 
 
-def run(task: str, variant: str, seed: int, *scores: float, **more: Any) -> Record:
+def run(task: str, variant: str, seed: int, *scores: float, **more: Any) -> RunRecord:
     """A finished run, its scores evaluated every ten steps."""
     objective = "dpo" if variant.startswith("dpo") else variant if variant == "mpo" else "pmpo"
     evaluations = [
@@ -38,7 +38,7 @@ def run(task: str, variant: str, seed: int, *scores: float, **more: Any) -> Reco
         "feedback": variant if variant in ("positive", "negative") else "mixed",
         "state": "finished", "point": {}, "evaluations": evaluations, "commit": "0123456789ab",
     }  # fmt: skip
-    return Record(**(values | more))
+    return RunRecord(**(values | more))
 
 
 def bandits(dpo: float) -> Runs:
@@ -59,7 +59,7 @@ def control(mpo: float, negative: float = 700.0, others: float = 700.0) -> Runs:
     return {"control": modes, "control_baselines": rivals}
 
 
-def betas(works_from: dict[float, float], task: str = "sphere-10d", **more: Any) -> list[Record]:
+def betas(works_from: dict[float, float], task: str = "sphere-10d", **more: Any) -> list[RunRecord]:
     """Runs that collapse below the β that is given for each α; predicted: 1.66, 0.66 and 0."""
     predicted = {0.0: 1.66, 0.5: 0.66, 1.0: 0.0}
     return [
@@ -69,7 +69,7 @@ def betas(works_from: dict[float, float], task: str = "sphere-10d", **more: Any)
     ]  # fmt: skip
 
 
-def pairs(apart: float) -> list[Record]:
+def pairs(apart: float) -> list[RunRecord]:
     """Curves of three pairs, of which the last may lie apart."""
     return [
         run("sphere-10d", "mixed", s, -50.0, -5.0 - s, end - s, alpha=a, beta=b)
@@ -96,7 +96,7 @@ def offline(ends: dict[str, float]) -> Runs:
 
 
 def letters(mixed_quick: float, mixed_lost: float, dpo: float) -> Runs:
-    def made(variant: str, quick: float, lost: float, end: float) -> list[Record]:
+    def made(variant: str, quick: float, lost: float, end: float) -> list[RunRecord]:
         found = []
         for seed in range(3):
             exact = [0.5, 0.6, *[end + lost] * 8, end]

@@ -11,7 +11,7 @@ import pytest
 
 from suite.runs import lease as claims
 from suite.runs.folder import RunFolder
-from suite.runs.lease import Claimed, claim, is_claimed
+from suite.runs.lease import LeaseHeld, hold, is_leased
 from suite.system.files import read_json, write_json
 from suite.train import train
 from tests.conftest import ROOT, Tiny
@@ -23,39 +23,39 @@ def from_elsewhere(path: Path) -> None:
 
 
 def test_a_claim_is_refused_to_others_until_it_is_released(tmp_path: Path) -> None:
-    assert not is_claimed(tmp_path)
+    assert not is_leased(tmp_path)
     for number in (1, 2, 3):
-        with claim(tmp_path) as held:
+        with hold(tmp_path) as held:
             assert held.path.name == f".claim-{number}", "numbers never begin again"
-            assert is_claimed(tmp_path)
-            with pytest.raises(Claimed, match="in use by another process"), claim(tmp_path):
+            assert is_leased(tmp_path)
+            with pytest.raises(LeaseHeld, match="in use by another process"), hold(tmp_path):
                 pass
             held.check()
-        assert not is_claimed(tmp_path)
+        assert not is_leased(tmp_path)
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_claim_of_another_machine_lasts_as_long_as_it_is_renewed(tmp_path: Path) -> None:
-    with claim(tmp_path) as held:
+    with hold(tmp_path) as held:
         from_elsewhere(held.path)
-        assert is_claimed(tmp_path)
-        with pytest.raises(Claimed), claim(tmp_path):
+        assert is_leased(tmp_path)
+        with pytest.raises(LeaseHeld), hold(tmp_path):
             pass
         old = time.time() - claims.DEAD - 1
         os.utime(held.path, (old, old))
-        assert not is_claimed(tmp_path)
-        with claim(tmp_path) as other:
+        assert not is_leased(tmp_path)
+        with hold(tmp_path) as other:
             assert other.path.name == ".claim-2"
-            with pytest.raises(Claimed, match="was taken over by another process"):
+            with pytest.raises(LeaseHeld, match="was taken over by another process"):
                 held.check()
             held.release()
             other.check()
-            assert is_claimed(tmp_path)
+            assert is_leased(tmp_path)
 
 
 def test_an_owner_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "RENEWED", 0.01)
-    with claim(tmp_path) as held:
+    with hold(tmp_path) as held:
         os.utime(held.path, (0, 0))
         deadline = time.monotonic() + 10
         while held.path.stat().st_mtime == 0:
@@ -64,9 +64,9 @@ def test_an_owner_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_a_process_of_the_same_number_that_started_later_is_not_the_owner(tmp_path: Path) -> None:
-    with claim(tmp_path) as held:
+    with hold(tmp_path) as held:
         write_json(held.path, (read_json(held.path) or {}) | {"started": 1})
-        assert not is_claimed(tmp_path)
+        assert not is_leased(tmp_path)
 
 
 def test_a_run_that_was_taken_over_writes_nothing_more(
@@ -82,7 +82,7 @@ def test_a_run_that_was_taken_over_writes_nothing_more(
         honest(self, step, row)
 
     monkeypatch.setattr(RunFolder, "log", log)
-    with pytest.raises(Claimed, match="was taken over"):
+    with pytest.raises(LeaseHeld, match="was taken over"):
         train(config)
     assert run.summary() is None, "that is for the new owner to write"
     assert max(row["step"] for row in run.metrics()) == 4
@@ -92,17 +92,17 @@ def test_a_run_that_was_taken_over_writes_nothing_more(
 CONTENDER = """
 import os, sys, time
 from pathlib import Path
-from suite.runs.lease import Claimed, claim
+from suite.runs.lease import LeaseHeld, hold
 folder, end = Path(sys.argv[1]), time.monotonic() + 4
 while time.monotonic() < end:
     try:
-        with claim(folder / "run"):
+        with hold(folder / "run"):
             inside = folder / "inside"
             os.close(os.open(inside, os.O_CREAT | os.O_EXCL))  # fails where two are inside
             time.sleep(0.001)
             inside.unlink()
             print("had it", flush=True)
-    except Claimed:
+    except LeaseHeld:
         pass
 """
 
@@ -120,15 +120,15 @@ def test_of_many_contenders_one_is_inside_and_the_dead_block_nobody(tmp_path: Pa
     outcomes = [process.communicate(timeout=60) for process in started]
     assert not [error for _, error in outcomes if error]
     assert sum(output.count("had it") for output, _ in outcomes) > 20
-    hold = "import sys, time\nfrom pathlib import Path\nfrom suite.runs.lease import claim\n"
-    hold += "with claim(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+    hold = "import sys, time\nfrom pathlib import Path\nfrom suite.runs.lease import hold\n"
+    hold += "with hold(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(tmp_path / "run")],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     ) as owner:  # fmt: skip
         assert owner.stdout is not None
         assert owner.stdout.readline() == "held\n"
-        assert is_claimed(tmp_path / "run")
+        assert is_leased(tmp_path / "run")
         owner.send_signal(signal.SIGKILL)
         owner.wait()
-    assert not is_claimed(tmp_path / "run")
+    assert not is_leased(tmp_path / "run")

@@ -12,7 +12,7 @@ from suite.config.fields import ConfigError
 from suite.runs.folder import RunFolder
 from suite.sweeps.local import least_used, visible_gpus
 from suite.sweeps.spec import load_sweep
-from suite.sweeps.worker import attempt
+from suite.sweeps.worker import run_one
 from suite.system.files import write_json
 from tests import processes
 from tests.conftest import ROOT, SCHEDULE, TINY
@@ -209,7 +209,7 @@ def test_a_run_whose_configuration_no_longer_loads_fails_once(tmp_path: Path) ->
     write_json(tmp_path / "progress.json", {"step": 1})
     (tmp_path / "config.yaml").write_text("domain: {name: bandit, gone: 3}\n")
     assert run.state() == "interrupted"
-    assert attempt(run) == "failed"
+    assert run_one(run) == "failed"
     assert run.state() == "failed"
     assert "unknown key domain.gone" in run.summary()["error"]
 

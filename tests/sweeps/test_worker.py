@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from suite.runs.folder import RunFolder
-from suite.runs.lease import Lost
+from suite.runs.lease import LeaseLost
 from suite.sweeps import worker as module
 from suite.sweeps.slurm_jobs import Jobs, elements_of
-from suite.sweeps.worker import MOST_FRUITLESS, attempt, work
+from suite.sweeps.worker import MAX_FAILED_STARTS, run_one, run_worker
 from suite.system.signals import STOPPED, TOO_EARLY, Interrupted
 from tests.conftest import ROOT, Tiny
 
@@ -38,7 +38,7 @@ def test_a_run_that_is_told_to_stop_has_its_job_requeued(
         "suite.train.train", lambda config: {"status": "interrupted", "signal": "USR2", "step": 3}
     )
     with pytest.raises(SystemExit) as end:
-        work([run.path])
+        run_worker([run.path])
     assert end.value.code == STOPPED
     assert (run.path.parents[1] / "jobs/7.0.stopped").exists()
     assert run.state() == "queued"
@@ -53,7 +53,7 @@ def test_a_signal_before_the_first_run_is_told_apart(
     run = queued(tiny, tmp_path)
     monkeypatch.setattr(module, "warn_of_other_code", interrupted)
     with pytest.raises(SystemExit) as end:
-        work([run.path])
+        run_worker([run.path])
     assert end.value.code == TOO_EARLY
     assert not list((run.path.parents[1] / "jobs").glob("*.stopped"))
 
@@ -65,13 +65,13 @@ def test_a_run_that_is_always_stopped_before_its_first_step_fails_in_the_end(
     monkeypatch.setattr(
         "suite.train.train", lambda config: {"status": "interrupted", "signal": "SIGUSR2"}
     )
-    for _ in range(MOST_FRUITLESS):
+    for _ in range(MAX_FAILED_STARTS):
         assert run.state() == "queued"
         with pytest.raises(Interrupted):
-            attempt(run)
+            run_one(run)
     assert run.state() == "failed"
     error = (run.summary() or {})["error"]
-    assert f"told to stop {MOST_FRUITLESS} times in a row before it took a step" in error
+    assert f"told to stop {MAX_FAILED_STARTS} times in a row before it took a step" in error
 
 
 def test_a_worker_beside_others_asks_for_a_requeue_whatever_its_number(
@@ -84,11 +84,11 @@ def test_a_worker_beside_others_asks_for_a_requeue_whatever_its_number(
     monkeypatch.setenv("SLURM_PROCID", "1")  # of side_by_side workers, with runs of one rank each
     monkeypatch.setattr("suite.train.train", interrupted)
     with pytest.raises(SystemExit) as end:
-        work([run.path])
+        run_worker([run.path])
     assert end.value.code == STOPPED
 
 
-@pytest.mark.parametrize("error", [RuntimeError("they never met"), Lost("another has it")])
+@pytest.mark.parametrize("error", [RuntimeError("they never met"), LeaseLost("another has it")])
 def test_of_several_ranks_one_that_fails_ends_its_process(
     job: str, error: Exception, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,7 +98,7 @@ def test_of_several_ranks_one_that_fails_ends_its_process(
     run = queued(tiny, tmp_path, "trainer.devices=2")
     monkeypatch.setattr("suite.train.train", fails)
     with pytest.raises(SystemExit) as end:
-        attempt(run)
+        run_one(run)
     assert end.value.code == 1
     assert run.state() == "queued", "what the ranks could not begin has not failed"
 

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from suite.config.fields import ConfigError
 from suite.config.loading import load
 from suite.runs.folder import RunFolder
-from suite.system import distributed as ranks
+from suite.system import distributed
 from suite.train import train
 from tests import processes
 from tests.conftest import BASE, ROOT, SCHEDULE, TINY, Tiny
@@ -51,11 +51,11 @@ def test_too_few_processes_are_told(tiny: Tiny, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_process_alone_has_everything() -> None:
     items = torch.arange(5)
-    assert torch.equal(ranks.part(items), items)
-    assert (ranks.count(), ranks.rank(), ranks.mean(0.25)) == (1, 0, 0.25)
-    assert ranks.anybody(True)
-    assert not ranks.anybody(False)
-    assert ranks.tell("word") == "word"
+    assert torch.equal(distributed.local_slice(items), items)
+    assert (distributed.world_size(), distributed.rank(), distributed.mean(0.25)) == (1, 0, 0.25)
+    assert distributed.any_rank(True)
+    assert not distributed.any_rank(False)
+    assert distributed.broadcast("word") == "word"
 
 
 def arguments(domain: str, folder: Path, *overrides: str) -> list[str]:

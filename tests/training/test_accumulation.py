@@ -7,9 +7,9 @@ import torch
 
 from suite.domains.language.batching import Encoded
 from suite.domains.language.offline import Rows
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 from suite.objectives.base import build_objective
-from suite.system import distributed as ranks
+from suite.system import distributed
 from tests.conftest import Tiny
 
 SHAPES = {
@@ -24,7 +24,7 @@ def domain(request: pytest.FixtureRequest, tiny: Tiny, shared_results: Path) -> 
     config = tiny("rows", "domain.batch_size=8", *request.param)
     torch.manual_seed(0)
     rows = Rows(
-        config.domain, teacher=Teacher("mixed"), divergence="forward", seed=0,
+        config.domain, label_noise=LabelNoise("mixed"), divergence="forward", seed=0,
         cache=shared_results, device=torch.device("cpu"),
     )  # fmt: skip
     with torch.no_grad():  # away from the reference, where the KL has no gradient
@@ -37,7 +37,7 @@ def gradient(rows: Rows, objective: object, parts: list[list[Encoded]]) -> torch
     """The mean over micro-batches, as training accumulates it."""
     rows.policy.zero_grad()
     for part in parts:
-        loss = objective(rows.feedback(rows.lay(part)), rows.shares).loss / len(parts)
+        loss = objective(rows.feedback(rows.pack(part)), rows.shares).loss / len(parts)
         loss.backward()
     return torch.cat([p.grad.flatten() for p in rows.policy.parameters()])
 
@@ -54,11 +54,11 @@ def test_micro_batches_and_ranks_give_the_gradient_of_the_whole_batch(
     whole = gradient(rows, objective, [groups])
     assert whole.abs().max() > 1e-3
     one_by_one = gradient(rows, objective, [[group] for group in groups])
-    monkeypatch.setattr(ranks, "count", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(ranks, "rank", lambda rank=rank: rank)
-        parts.append(ranks.part(groups))
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        parts.append(distributed.local_slice(groups))
     by_rank = torch.stack([gradient(rows, objective, [part]) for part in parts]).mean(0)
     for found in (one_by_one, by_rank):
         torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)

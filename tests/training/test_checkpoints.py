@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from suite.runs.folder import RunFolder
-from suite.runs.lease import Claimed
+from suite.runs.lease import LeaseHeld
 from suite.system.files import read_json_lines, write_json
 from suite.training.checkpoints import (
     AtomicCheckpointIO,
@@ -123,7 +123,7 @@ def test_a_run_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
     assert run.state() == "interrupted"
     hold = (
         "import sys\nfrom pathlib import Path\nfrom suite.runs.folder import RunFolder\n"
-        "with RunFolder(Path(sys.argv[1])).claim():\n    print('held', flush=True)\n    input()\n"
+        "with RunFolder(Path(sys.argv[1])).lease():\n    print('held', flush=True)\n    input()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(tmp_path)],
@@ -134,12 +134,12 @@ def test_a_run_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
         assert other.stdout is not None
         assert other.stdout.readline() == "held\n"
         assert run.state() == "running"
-        with pytest.raises(Claimed, match="in use by another process"), run.claim():
+        with pytest.raises(LeaseHeld, match="in use by another process"), run.lease():
             pass
         other.kill()
         other.wait()
     assert run.state() == "interrupted", "the system frees a dead owner's claim"
-    with run.claim():
+    with run.lease():
         assert run.state() == "running"
 
 

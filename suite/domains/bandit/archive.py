@@ -15,9 +15,9 @@ from torch import Tensor
 from suite.domains.bandit.archive_config import ArchiveConfig
 from suite.domains.bandit.policy import GaussianPolicy, GaussianSearch
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 from suite.feedback.labelling import label_by_rank
-from suite.system import distributed as ranks
+from suite.system import distributed
 
 
 class ArchiveBatch(NamedTuple):
@@ -38,7 +38,13 @@ class Archive(GaussianSearch):
     dimensions = None
 
     def __init__(
-        self, settings: ArchiveConfig, *, teacher: Teacher, divergence: str, seed: int, cache: Path
+        self,
+        settings: ArchiveConfig,
+        *,
+        label_noise: LabelNoise,
+        divergence: str,
+        seed: int,
+        cache: Path,
     ) -> None:
         super().__init__(settings.function)
         self.settings = settings
@@ -48,8 +54,10 @@ class Archive(GaussianSearch):
         self.points = (centre + settings.spread * noise).clamp(-1, 1)
         self.scores = self.score(self.points)
         true = label_by_rank(self.scores[None], *self.counts())
-        self.shares = teacher.shares(Shares(true.accept.mean().item(), true.reject.mean().item()))
-        said = teacher.says(true, self.shares, torch.Generator().manual_seed(seed))
+        self.shares = label_noise.shares(
+            Shares(true.accept.mean().item(), true.reject.mean().item())
+        )
+        said = label_noise.apply(true, self.shares, torch.Generator().manual_seed(seed))
         self.labels = Labels(said.accept[0], said.reject[0])
         policy = GaussianPolicy(self.points.mean(0), 1.0)
         with torch.no_grad():
@@ -69,7 +77,7 @@ class Archive(GaussianSearch):
             drawn = torch.randint(
                 len(self.points), (self.settings.batch_size,), generator=self.generator
             )
-            index = ranks.part(drawn)[:, None]
+            index = distributed.local_slice(drawn)[:, None]
             labels = Labels(self.labels.accept[index], self.labels.reject[index])
             yield ArchiveBatch(self.points[index], self.scores[index] - mean, labels)
 

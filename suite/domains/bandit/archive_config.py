@@ -10,11 +10,11 @@ from suite.config.fields import ConfigError, key
 class ArchiveConfig:
     """Propose a better point from a fixed archive of scored ones."""
 
-    gaussian: ClassVar[bool] = False  # its KL is a cloning of data, not a closed form
+    closed_form_kl: ClassVar[bool] = False  # its KL is a cloning of data, not a closed form
     offline: ClassVar[bool] = True
-    reference_must_follow: ClassVar[bool] = False
-    groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
-    spreadable: ClassVar[bool] = False  # whether its networks may be spread over ranks
+    needs_moving_reference: ClassVar[bool] = False
+    batch_size_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
+    shardable: ClassVar[bool] = False  # whether its networks may be spread over ranks
     name: Literal["archive"] = key("archive", "this domain")
     function: Literal["sphere", "rosenbrock", "schwefel"] = key(
         "sphere", "function that scored the points; asked again only for evaluation"

@@ -10,10 +10,10 @@ from suite.config.fields import ConfigError, key
 class BanditConfig:
     """A continuous bandit: minimise a known function from ranked samples."""
 
-    gaussian: ClassVar[bool] = True
-    reference_must_follow: ClassVar[bool] = False
-    groups_key: ClassVar[str] = "contexts"  # how many groups a batch has, which ranks share
-    spreadable: ClassVar[bool] = False  # whether its networks may be spread over ranks
+    closed_form_kl: ClassVar[bool] = True
+    needs_moving_reference: ClassVar[bool] = False
+    batch_size_key: ClassVar[str] = "contexts"  # how many groups a batch has, which ranks share
+    shardable: ClassVar[bool] = False  # whether its networks may be spread over ranks
     name: Literal["bandit"] = key("bandit", "this domain")
     function: Literal["sphere", "rosenbrock", "schwefel"] = key("sphere", "function to minimise")
     dimensions: int = key(10, "number of variables", at_least=2)

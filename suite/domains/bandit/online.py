@@ -13,11 +13,11 @@ from torch import Tensor
 from suite.domains.bandit.config import BanditConfig
 from suite.domains.bandit.policy import GaussianPolicy, GaussianSearch
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 from suite.feedback.labelling import label_by_rank
 from suite.policies.divergences import GaussianKL
 from suite.policies.gaussian import compare
-from suite.system import distributed as ranks
+from suite.system import distributed
 
 
 class BanditBatch(NamedTuple):
@@ -36,28 +36,34 @@ class Bandit(GaussianSearch):
     """
 
     def __init__(
-        self, settings: BanditConfig, *, teacher: Teacher, divergence: str, seed: int, cache: Path
+        self,
+        settings: BanditConfig,
+        *,
+        label_noise: LabelNoise,
+        divergence: str,
+        seed: int,
+        cache: Path,
     ) -> None:
         super().__init__(settings.function)
         self.settings = settings
-        self.teacher = teacher
+        self.label_noise = label_noise
         self.divergence = divergence
         self.dimensions = settings.dimensions
         self.generator = torch.Generator().manual_seed(seed)
         start = 1.6 * torch.rand(settings.dimensions, generator=self.generator) - 0.8
         self.start_from(GaussianPolicy(start, settings.initial_std))
         true = Shares(settings.top / settings.samples, settings.bottom / settings.samples)
-        self.shares = teacher.shares(true)
+        self.shares = label_noise.shares(true)
 
     def train_dataloader(self) -> Iterator[BanditBatch]:
         """Yield groups of samples of the reference; the best are accepted, the worst rejected."""
         plan = self.settings
         while True:
             drawn = self.reference.sample((plan.contexts, plan.samples), self.generator)
-            samples = ranks.part(drawn)
+            samples = distributed.local_slice(drawn)
             score = self.score(samples)
             labels = label_by_rank(score, plan.top, plan.bottom)
-            yield BanditBatch(samples, score, self.teacher.says(labels, self.shares))
+            yield BanditBatch(samples, score, self.label_noise.apply(labels, self.shares))
 
     def feedback(self, batch: BanditBatch) -> Feedback:
         """Compare the policy with the reference on the labelled samples."""

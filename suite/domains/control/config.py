@@ -107,10 +107,10 @@ class TaskConfig:
 class ControlConfig(TaskConfig):
     """An actor and a critic that learn from the replay of an environment."""
 
-    gaussian: ClassVar[bool] = True
-    reference_must_follow: ClassVar[bool] = True  # it samples the actions, and judges them
-    groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
-    spreadable: ClassVar[bool] = False  # whether its networks may be spread over ranks
+    closed_form_kl: ClassVar[bool] = True
+    needs_moving_reference: ClassVar[bool] = True  # it samples the actions, and judges them
+    batch_size_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
+    shardable: ClassVar[bool] = False  # whether its networks may be spread over ranks
     name: Literal["control"] = key("control", "this domain")
     num_envs: int = key(
         1, "environments; more than one run in processes of their own, stepped together", at_least=1

@@ -20,9 +20,9 @@ from suite.domains.control.networks import ActorCritic
 from suite.domains.control.offline_config import OfflineConfig
 from suite.domains.control.recording import recorded_here
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import RunningShares, Teacher
+from suite.feedback.label_noise import LabelNoise, RunningShares
 from suite.feedback.labelling import label_by_sign
-from suite.system import distributed as ranks
+from suite.system import distributed
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +51,16 @@ class Offline:
     evaluation_stream = (1,)  # what the seeds of its episodes begin with, as in control
 
     def __init__(
-        self, settings: OfflineConfig, *, teacher: Teacher, divergence: str, seed: int, cache: Path
+        self,
+        settings: OfflineConfig,
+        *,
+        label_noise: LabelNoise,
+        divergence: str,
+        seed: int,
+        cache: Path,
     ) -> None:
         self.settings = settings
-        self.teacher = teacher
+        self.label_noise = label_noise
         self.generator = torch.Generator().manual_seed(seed)
         path = settings.path
         folder = recorded_here(settings, cache / "recordings") if path is None else Path(path)
@@ -87,13 +93,15 @@ class Offline:
         """Draw transitions, and judge their actions with the target critic."""
         size = self.settings.batch_size
         drawn = torch.randint(len(self.data.reward), (size,), generator=self.generator)
-        found = Recorded(*(column[ranks.part(drawn)].to(self.device) for column in self.data))
+        found = Recorded(
+            *(column[distributed.local_slice(drawn)].to(self.device) for column in self.data)
+        )
         observation = self.policy.normalized(found.observation)
         judge = self.by_critic if self.settings.advantage == "critic" else self.by_returns
         asked, target, advantage = judge(found, observation)
         labels = label_by_sign(advantage)
         self.true_shares.update(labels)
-        said = self.teacher.says(labels, self.shares)
+        said = self.label_noise.apply(labels, self.shares)
         return OfflineBatch(observation, found.action, asked, target, advantage, said)
 
     def by_critic(self, found: Recorded, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,14 +125,14 @@ class Offline:
         noise = torch.randn(
             size, self.settings.samples, policy.mean.shape[1], generator=self.generator
         )
-        noise = ranks.part(noise).to(self.device)
+        noise = distributed.local_slice(noise).to(self.device)
         actions: Tensor = policy.mean[:, None] + policy.std[:, None] * noise
         return actions
 
     @property
     def shares(self) -> Shares:
-        """The shares of the labels after the teacher's swaps."""
-        return self.teacher.shares(self.true_shares.value)
+        """The shares of the labels after swaps."""
+        return self.label_noise.shares(self.true_shares.value)
 
     def feedback(self, batch: OfflineBatch) -> Feedback:
         """Return the density of the recorded actions, whose loss on all of them anchors."""

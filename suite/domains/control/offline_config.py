@@ -31,11 +31,11 @@ class RecordingConfig:
 class OfflineConfig(TaskConfig):
     """An actor and a critic that learn from recorded episodes alone."""
 
-    gaussian: ClassVar[bool] = False  # its KL is a cloning of data, not a closed form
+    closed_form_kl: ClassVar[bool] = False  # its KL is a cloning of data, not a closed form
     offline: ClassVar[bool] = True
-    reference_must_follow: ClassVar[bool] = True  # it is the target critic
-    groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
-    spreadable: ClassVar[bool] = False  # whether its networks may be spread over ranks
+    needs_moving_reference: ClassVar[bool] = True  # it is the target critic
+    batch_size_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
+    shardable: ClassVar[bool] = False  # whether its networks may be spread over ranks
     name: Literal["offline"] = key("offline", "this domain")
     path: str | None = key(
         None,

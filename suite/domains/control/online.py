@@ -18,10 +18,10 @@ from suite.domains.control.networks import ActorCritic
 from suite.domains.control.nstep import NStepWindow, Transition
 from suite.domains.control.replay import Replay
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import RunningShares, Teacher
+from suite.feedback.label_noise import LabelNoise, RunningShares
 from suite.feedback.labelling import label_by_rank, label_by_sign
 from suite.policies.gaussian import Gaussian, compare
-from suite.system import distributed as ranks
+from suite.system import distributed
 
 SHARE_WINDOW = 65_536  # actions over which the shares of the labels are averaged
 
@@ -50,10 +50,16 @@ class Control:
     training_stream, evaluation_stream = (0,), (1,)  # what the seeds of their episodes begin with
 
     def __init__(
-        self, settings: ControlConfig, *, teacher: Teacher, divergence: str, seed: int, cache: Path
+        self,
+        settings: ControlConfig,
+        *,
+        label_noise: LabelNoise,
+        divergence: str,
+        seed: int,
+        cache: Path,
     ) -> None:
         self.settings = settings
-        self.teacher = teacher
+        self.label_noise = label_noise
         self.divergence = divergence
         self.generator = torch.Generator().manual_seed(seed)
         self.environments = Environments(settings, (*self.training_stream, seed), settings.num_envs)
@@ -136,12 +142,14 @@ class Control:
     def draw(self) -> ControlBatch:
         """Sample transitions, draw K actions of the reference at their ends, and label them."""
         size, samples, device = self.settings.batch_size, self.settings.samples, self.device
-        found = Transition(*(ranks.part(x).to(device) for x in self.replay.sample(size)))
+        found = Transition(
+            *(distributed.local_slice(x).to(device) for x in self.replay.sample(size))
+        )
         observation = self.policy.normalized(found.observation)
         next_observation = self.policy.normalized(found.next_observation)
         reference = self.reference.actor(next_observation)
         noise = torch.randn(size, samples, self.dimensions, generator=self.generator)
-        noise = ranks.part(noise).to(device)
+        noise = distributed.local_slice(noise).to(device)
         actions = reference.mean[:, None] + reference.std[:, None] * noise
         q = self.reference.value(next_observation, actions)
         score = q - self.settings.bound_penalty * beyond_bounds(actions)
@@ -155,7 +163,7 @@ class Control:
             reference=reference,
             samples=actions,
             score=score,
-            labels=self.teacher.says(labels, self.shares),
+            labels=self.label_noise.apply(labels, self.shares),
         )
 
     def label(self, score: Tensor) -> Labels:
@@ -166,8 +174,8 @@ class Control:
 
     @property
     def shares(self) -> Shares:
-        """The shares of the labels after the teacher's swaps."""
-        return self.teacher.shares(self.true_shares.value)
+        """The shares of the labels after swaps."""
+        return self.label_noise.shares(self.true_shares.value)
 
     def feedback(self, batch: ControlBatch) -> Feedback:
         """Compare the policy with the reference on the labelled actions."""

@@ -28,11 +28,11 @@ from suite.domains.control.environments import Outcome
 from suite.domains.control.episodes import Episode, describe, write_minari
 from suite.domains.control.offline_config import OfflineConfig
 from suite.domains.control.online import Control
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 from suite.objectives.base import build_objective
 from suite.objectives.config import PMPOConfig
 from suite.policies.reference import follow
-from suite.system import distributed as ranks
+from suite.system import distributed
 from suite.system.files import write_with
 
 logger = logging.getLogger(__name__)
@@ -86,14 +86,14 @@ class Recording(Control):
 def recorded_here(settings: OfflineConfig, cache: Path) -> Path:
     """Return the folder of the mixture, making it where the cache is empty; raises ConfigError."""
     folder = cache / f"{settings.task}-{signature(settings)}"
-    if ranks.rank() == 0:
+    if distributed.rank() == 0:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{folder.name}.lock"):
             if not folder.exists():
                 checkpoint = cache / f".{settings.task}-{run_signature(settings)}.ckpt"
                 write_mixture(record(settings, checkpoint), settings, folder)
                 checkpoint.unlink(missing_ok=True)
-    ranks.tell("it is there")
+    distributed.broadcast("it is there")
     return folder
 
 
@@ -140,7 +140,7 @@ def record(settings: OfflineConfig, checkpoint: Path) -> list[Episode]:
         torch.manual_seed(plan.seed)
         domain = Recording(
             of_control(settings),
-            teacher=Teacher("mixed"),
+            label_noise=LabelNoise("mixed"),
             divergence="forward",
             seed=plan.seed,
             cache=checkpoint.parent,

@@ -16,7 +16,7 @@ from suite.domains.language.chat import prompt_ids, template
 from suite.domains.language.io import Text, refuse
 from suite.domains.language.schema import Group
 from suite.domains.language.tokens import Sequence, Tokens, collate
-from suite.system import distributed as ranks
+from suite.system import distributed
 
 WINDOW = 32  # batches whose groups are sorted by length together
 
@@ -125,14 +125,14 @@ def order(groups: list[Encoded], size: int, tokens: int, seed: int, epoch: int) 
 
 def fitting(chosen: list[int], lengths: list[int], tokens: int) -> int:
     """Return how many of the first groups fit into so many tokens, the longest being the last."""
-    share = ranks.count()
+    share = distributed.world_size()
     count = len(chosen) // share * share
     while tokens and count > share and count * lengths[count - 1] > tokens:
         count -= share
     return max(count, share)
 
 
-def lay(groups: list[Encoded], pad: int, share: bool, scale: float) -> RowsBatch:
+def pack(groups: list[Encoded], pad: int, share: bool, scale: float) -> RowsBatch:
     """Lay groups side by side; every label counts `scale` times."""
     tokens = collate([group.sequences for group in groups], pad, share)
     labels = torch.tensor([group.labels for group in groups])

@@ -50,7 +50,7 @@ class PretrainConfig:
 
 
 @dataclass
-class LabelConfig:
+class LabelRuleConfig:
     """What a judge's scores mean."""
 
     by: Literal["threshold", "ranks", "mean"] = key(
@@ -77,10 +77,10 @@ class RewardConfig:
 class LMConfig:
     """Prompts, completions sampled from the reference, and a judge."""
 
-    gaussian: ClassVar[bool] = False
-    reference_must_follow: ClassVar[bool] = False
-    groups_key: ClassVar[str] = "prompts"  # how many groups a batch has, which ranks share
-    spreadable: ClassVar[bool] = True  # whether its networks may be spread over ranks
+    closed_form_kl: ClassVar[bool] = False
+    needs_moving_reference: ClassVar[bool] = False
+    batch_size_key: ClassVar[str] = "prompts"  # how many groups a batch has, which ranks share
+    shardable: ClassVar[bool] = True  # whether its networks may be spread over ranks
     name: Literal["lm"] = key("lm", "this domain")
     task: Literal["arithmetic", "letters", "prompts"] = key(
         "arithmetic", "language task; `prompts` takes yours"
@@ -95,7 +95,7 @@ class LMConfig:
         "the task's own rule (`exact`), a reward model that is trained here (`learned`), a function"
         " (`package.module:name`), or the folder or hub name of a reward model",
     )
-    labels: LabelConfig = section(LabelConfig, "what scores mean")
+    labels: LabelRuleConfig = section(LabelRuleConfig, "what scores mean")
     reward: RewardConfig = section(RewardConfig, "the reward model that is trained here")
     prompts: int = key(64, "prompts per batch", at_least=1)
     samples: int = key(4, "completions per prompt, K", at_least=1)

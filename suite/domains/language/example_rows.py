@@ -30,7 +30,7 @@ from suite.domains.language.offline_config import BuiltinConfig, DataConfig
 from suite.domains.language.pretraining import reference_folder
 from suite.domains.language.tasks import build_task
 from suite.domains.language.tasks.base import Task
-from suite.system import distributed as ranks
+from suite.system import distributed
 from suite.system.files import write_text
 
 SEED, EVAL_PROMPTS = 7, 512
@@ -68,12 +68,12 @@ def made_here(plan: BuiltinConfig, cache: Path) -> Made:
     name = f"{folder.name}-{plan.prompts}x{plan.samples}"
     path = folder.with_name(f"{name}{'-rejected' if plan.only_rejected else ''}.jsonl")
     held_out = path.with_suffix(".eval.jsonl") if plan.only_rejected else None
-    if ranks.rank() == 0 and not path.exists():  # two that make it at once make the same
+    if distributed.rank() == 0 and not path.exists():  # two that make it at once make the same
         if held_out is not None:
             write_rows(held_out, anchored(judged(folder, task, plan, held_out=True)))
         rows = judged(folder, task, plan, held_out=False)
         write_rows(path, wrong(rows) if plan.only_rejected else rows)
-    ranks.tell("they are there")
+    distributed.broadcast("they are there")
     return Made(folder, path, held_out, task)
 
 

@@ -25,7 +25,7 @@ from suite.domains.language.generation import Judge, complete, decoded, scores_o
 from suite.domains.language.io import Text
 from suite.domains.language.models import Pair, explained, inner
 from suite.domains.language.tasks.base import Task
-from suite.system import distributed as ranks
+from suite.system import distributed
 
 BATCH = 64
 SEED = 11
@@ -110,7 +110,7 @@ def learned(settings: LMConfig, task: Task, pair: Pair, start: Path, cache: Path
     plan = settings.reward
     facts = json.dumps([asdict(plan), start.name], sort_keys=True).encode()
     folder = cache / "rewards" / f"{settings.task}-{hashlib.sha256(facts).hexdigest()[:12]}"
-    if ranks.rank() == 0:
+    if distributed.rank() == 0:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not folder.exists():
@@ -118,7 +118,7 @@ def learned(settings: LMConfig, task: Task, pair: Pair, start: Path, cache: Path
                 shutil.rmtree(fresh, ignore_errors=True)
                 learn_reward(settings, task, pair, start, fresh)
                 fresh.rename(folder)
-    ranks.tell("it is there")
+    distributed.broadcast("it is there")
     return folder
 
 

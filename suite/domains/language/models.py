@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from suite.config.fields import ConfigError
 from suite.domains.language.config import Attention, LoraConfig
-from suite.system import distributed as ranks
+from suite.system import distributed
 
 
 class Pair(NamedTuple):
@@ -162,7 +162,7 @@ def save_pair(pair: Pair, folder: Path, merge: bool) -> None:
     if merge and hasattr(policy, "merge_and_unload"):
         policy = copy.deepcopy(policy).merge_and_unload()
     whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    state = get_model_state_dict(policy, options=whole) if ranks.is_spread(policy) else None
-    if ranks.rank() == 0:
+    state = get_model_state_dict(policy, options=whole) if distributed.is_sharded(policy) else None
+    if distributed.rank() == 0:
         policy.save_pretrained(folder, state_dict=state)
         pair.tokenizer.save_pretrained(folder)

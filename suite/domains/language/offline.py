@@ -23,9 +23,9 @@ from suite.domains.language.offline_config import RowsConfig
 from suite.domains.language.schema import Group, load_rows
 from suite.domains.language.scoring import can_share, check_model, compare
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 from suite.objectives.pmpo import smallest_beta
-from suite.system import distributed as ranks
+from suite.system import distributed
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +37,14 @@ class Rows:
         self,
         settings: RowsConfig,
         *,
-        teacher: Teacher,
+        label_noise: LabelNoise,
         divergence: str,
         seed: int,
         cache: Path,
         device: torch.device,
     ) -> None:
         self.settings = settings
-        self.teacher = teacher
+        self.label_noise = label_noise
         self.divergence = divergence
         self.seed = seed
         self.dimensions = None
@@ -62,8 +62,8 @@ class Rows:
         counts: Counter[str] = Counter()
         encoded = [self.encode(*each, counts) for each in read.values()]
         rows, self.held_out = self.split(*encoded)
-        self.shares = teacher.shares(self.label_shares(rows))
-        self.rows = self.taught(rows)
+        self.shares = label_noise.shares(self.label_shares(rows))
+        self.rows = self.with_visible_labels(rows)
         self.tell(counts)
         self.state = {"epoch": 0, "position": 0}
 
@@ -91,7 +91,7 @@ class Rows:
 
     def label_shares(self, rows: list[Encoded]) -> Shares:
         """Return the weighted shares of accepted and rejected completions; raises ConfigError."""
-        total, mode = sum(len(group.labels) for group in rows), self.teacher.mode
+        total, mode = sum(len(group.labels) for group in rows), self.label_noise.mode
         accepted = sum(g.weight * sum(x > 0 for x in g.labels) for g in rows) / total
         rejected = sum(g.weight * sum(x < 0 for x in g.labels) for g in rows) / total
         wanted = {"positive": accepted, "negative": rejected, "mixed": accepted + rejected}
@@ -102,12 +102,12 @@ class Rows:
             )
         return Shares(accepted, rejected)
 
-    def taught(self, rows: list[Encoded]) -> list[Encoded]:
+    def with_visible_labels(self, rows: list[Encoded]) -> list[Encoded]:
         """Return the rows with the labels that the learner sees, the same in every epoch."""
         generator = torch.Generator().manual_seed(self.seed)
         labels = torch.tensor([label for row in rows for label in row.labels])[:, None]
         true = Labels(labels.clamp(min=0), (-labels).clamp(min=0))
-        seen = self.teacher.says(true, self.shares, generator)
+        seen = self.label_noise.apply(true, self.shares, generator)
         signed = iter((seen.accept - seen.reject).flatten().tolist())
         return [row._replace(labels=[next(signed) for _ in row.labels]) for row in rows]
 
@@ -122,7 +122,7 @@ class Rows:
             *(lengths[0], lengths[-1], lengths[len(lengths) // 2]),
             *(counts["truncated"], counts["left out"], len(self.held_out)),
         )
-        if rejected and self.teacher.mode != "positive":
+        if rejected and self.label_noise.mode != "positive":
             logger.info(
                 "rejected completions need β of at least 1/Z0 = %.3g in expectation; over many"
                 " epochs of a fixed file see to objective.guard, or end at trainer.max_kl",
@@ -135,11 +135,11 @@ class Rows:
         for groups, scale in encoding.batches(
             self.rows, plan.batch_size, plan.tokens, self.seed, self.state
         ):
-            yield self.lay(ranks.part(groups), scale)
+            yield self.pack(distributed.local_slice(groups), scale)
 
-    def lay(self, groups: list[Encoded], scale: float = 1.0) -> RowsBatch:
+    def pack(self, groups: list[Encoded], scale: float = 1.0) -> RowsBatch:
         """Lay groups side by side, as the model can take them."""
-        return encoding.lay(groups, self.tokenizer.pad_token_id, self.share, scale)
+        return encoding.pack(groups, self.tokenizer.pad_token_id, self.share, scale)
 
     def feedback(self, batch: RowsBatch) -> Feedback:
         """Return the labels that the learner may see, and how policy and reference compare."""
@@ -206,7 +206,7 @@ class Rows:
 
     def measure(self, groups: list[Encoded]) -> tuple[Statistics, Tensor, Tensor]:
         """Return statistics, number of tokens, and sign of the label of each row, [B·K]."""
-        batch = self.lay(groups)
+        batch = self.pack(groups)
         batch = move_data_to_device(batch, next(self.policy.parameters()).device)
         length = torch.bincount(batch.tokens.owner, minlength=batch.accept.numel())
         sign = (batch.accept.sign() - batch.reject.sign()).flatten()

@@ -69,10 +69,10 @@ class BuiltinConfig:
 class RowsConfig:
     """Rows of prompts, completions and what somebody thought of them."""
 
-    gaussian: ClassVar[bool] = False
-    reference_must_follow: ClassVar[bool] = False
-    groups_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
-    spreadable: ClassVar[bool] = True  # whether its networks may be spread over ranks
+    closed_form_kl: ClassVar[bool] = False
+    needs_moving_reference: ClassVar[bool] = False
+    batch_size_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
+    shardable: ClassVar[bool] = True  # whether its networks may be spread over ranks
     name: Literal["rows"] = key("rows", "this domain")
     data: DataConfig = section(DataConfig, "the rows")
     model: str | None = key(

@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from suite.domains.language.config import LabelConfig, LMConfig
+from suite.domains.language.config import LabelRuleConfig, LMConfig
 from suite.domains.language.generation import complete, decoded, scores_of, task_judge
 from suite.domains.language.head import Statistics
 from suite.domains.language.io import Text
@@ -20,13 +20,13 @@ from suite.domains.language.models import Networks, as_reference, inner, load_pa
 from suite.domains.language.pretraining import reference_folder
 from suite.domains.language.sampling import Drawn
 from suite.domains.language.scoring import can_share, check_model, compare
-from suite.domains.language.tasks import build_task, your_prompts
+from suite.domains.language.tasks import build_task, prompt_file
 from suite.domains.language.tokens import Sequence, Tokens, collate
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
-from suite.feedback.label_noise import RunningShares, Teacher
+from suite.feedback.label_noise import LabelNoise, RunningShares
 from suite.feedback.labelling import label_by_rank, label_by_threshold
-from suite.system import distributed as ranks
-from suite.system.timing import spent
+from suite.system import distributed
+from suite.system.timing import timed
 
 SHARE_WINDOW = 16_384  # samples over which the shares of the labels are averaged
 EVAL_SAMPLES = 4
@@ -48,18 +48,18 @@ class LanguageModel:
         self,
         settings: LMConfig,
         *,
-        teacher: Teacher,
+        label_noise: LabelNoise,
         divergence: str,
         seed: int,
         cache: Path,
         device: torch.device,
     ) -> None:
         self.settings = settings
-        self.teacher = teacher
+        self.label_noise = label_noise
         self.divergence = divergence
         self.dimensions = None
         self.task = build_task(settings)
-        self.prompts = self.task or your_prompts(settings)
+        self.prompts = self.task or prompt_file(settings)
         start = settings.model.path
         if start is None:
             assert self.task is not None  # the configuration was checked
@@ -78,27 +78,27 @@ class LanguageModel:
         first = self.draw(self.generator, settings.share_prompts, held_out=False)
         self.true_shares = RunningShares(shares_of(first.labels), SHARE_WINDOW)
         self.waiting: list[LMBatch] = []  # sampled ahead
-        self.said: list[dict[str, Any]] = []
+        self.last_examples: list[dict[str, Any]] = []
 
     def train_dataloader(self) -> Iterator[LMBatch]:
         """Yield judged completions of training prompts, sampled from the reference."""
         plan = self.settings
         while True:
             if not self.waiting:
-                with spent("sampling"):
+                with timed("sampling"):
                     self.waiting = self.draw_several(plan.ahead)
             batch = self.waiting.pop(0)
             self.true_shares.update(batch.labels)
-            yield batch._replace(labels=self.teacher.says(batch.labels, self.shares))
+            yield batch._replace(labels=self.label_noise.apply(batch.labels, self.shares))
 
     @property
     def shares(self) -> Shares:
-        """The shares of the labels after the teacher's swaps."""
-        return self.teacher.shares(self.true_shares.value)
+        """The shares of the labels after swaps."""
+        return self.label_noise.shares(self.true_shares.value)
 
     def draw_several(self, count: int) -> list[LMBatch]:
         """Draw and judge several batches at once, which fill the sampler's slots better."""
-        size, samples = self.settings.prompts // ranks.count(), self.settings.samples
+        size, samples = self.settings.prompts // distributed.world_size(), self.settings.samples
         prompts, drawn, score = self.sampled(
             self.generator, count * self.settings.prompts, held_out=False, share=True
         )
@@ -120,7 +120,7 @@ class LanguageModel:
 
     def judged(self, drawn: Drawn, score: Tensor) -> LMBatch:
         """Return a batch of completions with their true labels."""
-        return LMBatch(self.laid(drawn), score, labels_of(score, self.settings.labels))
+        return LMBatch(self.pack(drawn), score, labels_of(score, self.settings.labels))
 
     def sampled(
         self, generator: torch.Generator, count: int, *, held_out: bool, share: bool
@@ -128,10 +128,10 @@ class LanguageModel:
         """Return prompts, completions and scores [B, K]; ranks `share` the prompts, or do all."""
         plan = self.settings
         prompts = self.prompts.prompts(count, generator, held_out=held_out)
-        prompts = ranks.part(prompts) if share else prompts
+        prompts = distributed.local_slice(prompts) if share else prompts
         drawn = self.networks(self.reference_completions, prompts, generator, share)
         texts = decoded(self.tokenizer, drawn)
-        with spent("judging"):
+        with timed("judging"):
             score = scores_of(self.judge, plan.judge, prompts, texts, plan.samples)
         return prompts, drawn, score
 
@@ -149,7 +149,7 @@ class LanguageModel:
                 slots=plan.slots,
             )
 
-    def laid(self, drawn: Drawn) -> Tokens:
+    def pack(self, drawn: Drawn) -> Tokens:
         """Lay completions side by side, as the model can take them."""
         samples = len(drawn.completions) // len(drawn.prompts)
         groups = [
@@ -244,12 +244,12 @@ class LanguageModel:
         if not how:
             found["length"] = sum(map(len, drawn.completions)) / len(drawn.completions)
             chosen = zip(prompts[:EXAMPLES], texts[::samples], judged[:, 0].tolist(), strict=False)
-            self.said = [{"prompt": p, "completion": t, "score": s} for p, t, s in chosen]
+            self.last_examples = [{"prompt": p, "completion": t, "score": s} for p, t, s in chosen]
         return found | {f"{prefix}score": score.mean().item()}
 
     def examples(self) -> list[dict[str, Any]]:
         """Return a few held-out prompts with what the policy said at the last evaluation."""
-        return self.said
+        return self.last_examples
 
     def save(self, folder: Path) -> None:
         """Write the trained policy as a folder that transformers (or peft) loads."""
@@ -273,7 +273,7 @@ class LanguageModel:
         ]
 
 
-def labels_of(score: Tensor, plan: LabelConfig) -> Labels:
+def labels_of(score: Tensor, plan: LabelRuleConfig) -> Labels:
     """Return the labels that scores [B, K] mean."""
     if plan.by == "threshold":
         return label_by_threshold(score, plan.threshold)

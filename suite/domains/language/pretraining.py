@@ -30,7 +30,7 @@ from suite.domains.language.generation import held_out_score
 from suite.domains.language.sampling import positions
 from suite.domains.language.tasks.base import Task
 from suite.domains.language.tokenizer import character_tokenizer
-from suite.system import distributed as ranks
+from suite.system import distributed
 from suite.system.files import write_with
 
 RECIPE = 1  # raise when the code below changes what comes out for the same settings
@@ -41,12 +41,12 @@ CHECK_PROMPTS = 512
 def reference_folder(settings: LMConfig, task: Task, cache: Path) -> Path:
     """Return where the reference and its tokenizer are, training them where the cache is empty."""
     folder = cache / f"{settings.task}-{reference_signature(settings)}"
-    if ranks.rank() == 0:
+    if distributed.rank() == 0:
         cache.mkdir(parents=True, exist_ok=True)
         with FileLock(cache / f".{folder.name}.lock"):
             if not folder.exists():
                 pretrain(settings, task, folder)
-    ranks.tell("it is there")
+    distributed.broadcast("it is there")
     return folder
 
 

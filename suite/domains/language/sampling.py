@@ -15,7 +15,7 @@ from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from typing_extensions import override
 
-from suite.system import distributed as ranks
+from suite.system import distributed
 
 FULL_ENOUGH = 0.75  # of the slots: below, finished sequences are removed and others come in
 ROOM = 64  # tokens by which a cache grows at a time
@@ -154,14 +154,16 @@ def sample(
     """
     count = len(prompts) * samples
     numbers = torch.rand(
-        (ranks.count() if share else 1) * count, max_new_tokens, generator=generator
+        (distributed.world_size() if share else 1) * count, max_new_tokens, generator=generator
     )
-    numbers = (ranks.part(numbers) if share else numbers).to(model.device)
+    numbers = (distributed.local_slice(numbers) if share else numbers).to(model.device)
     tokens = torch.zeros(count, max_new_tokens, dtype=torch.long, device=model.device)
     lengths = torch.zeros(count, dtype=torch.long, device=model.device)
     stops = torch.tensor(ends, device=model.device)
     work, waiting = Slots(model, temperature), 0  # the first prompt that is not begun
-    together = ranks.is_spread(model)  # then every rank calls the model as often as the others
+    together = distributed.is_sharded(
+        model
+    )  # then every rank calls the model as often as the others
     alive = torch.zeros(0, dtype=torch.bool, device=model.device)
     while True:
         going = int(alive.sum())
@@ -173,7 +175,7 @@ def sample(
                 work.add(entering, samples, waiting * samples)
                 waiting += len(entering)
             alive = torch.ones_like(work.sequence, dtype=torch.bool)
-        if not (ranks.anybody(len(alive) > 0) if together else len(alive)):
+        if not (distributed.any_rank(len(alive) > 0) if together else len(alive)):
             break
         if not len(alive):  # another rank still works
             model(input_ids=stops[:1, None])

@@ -15,7 +15,7 @@ from suite.domains.language.head import Head, Statistics, token_statistics
 from suite.domains.language.models import Pair, as_reference, inner
 from suite.domains.language.tokens import Sequence, Tokens, attention, collate
 from suite.feedback.feedback import TokenFeedback
-from suite.system.timing import COUNTS, spent
+from suite.system.timing import COUNTS, timed
 
 
 def compare(
@@ -34,9 +34,9 @@ def compare(
     """
     if torch.is_grad_enabled():
         COUNTS["tokens"] += tokens.input_ids.numel()
-    with spent("reference"), as_reference(pair) as model:
+    with timed("reference"), as_reference(pair) as model:
         theirs, their_head = completion_states(model, tokens), Head.of(model, temperature)
-    with spent("policy"):
+    with timed("policy"):
         model = inner(pair.policy)
         ours, head = completion_states(model, tokens), Head.of(model, temperature)
         found = token_statistics(

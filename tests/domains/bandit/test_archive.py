@@ -4,21 +4,21 @@ import pytest
 import torch
 
 from suite.config.fields import ConfigError
-from suite.config.schema import LabelsConfig
+from suite.config.schema import LabelNoiseConfig
 from suite.domains.bandit.archive import Archive, ArchiveBatch
 from suite.domains.bandit.archive_config import ArchiveConfig
 from suite.feedback.feedback import Labels
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 from suite.objectives.pmpo import pmpo
 from suite.runs.folder import RunFolder
 from suite.train import train
 from tests.conftest import Tiny
 
 
-def archive(mode: str = "mixed", labels: LabelsConfig | None = None, **keys: object) -> Archive:
+def archive(mode: str = "mixed", labels: LabelNoiseConfig | None = None, **keys: object) -> Archive:
     settings = ArchiveConfig(**{"dimensions": 3, "points": 200, **keys})
-    teacher = Teacher(mode, labels or LabelsConfig())
-    return Archive(settings, teacher=teacher, divergence="forward", seed=0, cache=None)
+    label_noise = LabelNoise(mode, labels or LabelNoiseConfig())
+    return Archive(settings, label_noise=label_noise, divergence="forward", seed=0, cache=None)
 
 
 def whole(domain: Archive) -> ArchiveBatch:
@@ -65,7 +65,7 @@ def test_the_policy_starts_as_the_archive_and_its_labels_are_the_best_and_the_wo
 
 
 def test_labels_that_are_left_out_stay_left_out() -> None:
-    domain = archive(labels=LabelsConfig(keep=0.2))
+    domain = archive(labels=LabelNoiseConfig(keep=0.2))
     batches = domain.train_dataloader()
     seen = {}
     for _ in range(50):

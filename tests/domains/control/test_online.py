@@ -16,7 +16,7 @@ from suite.domains.control.nstep import Transition
 from suite.domains.control.online import Control, ControlBatch, beyond_bounds
 from suite.evaluate import evaluate
 from suite.feedback.feedback import Feedback
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 from suite.objectives.mpo import BoundMPO
 from suite.runs.folder import RunFolder
 from suite.train import train
@@ -31,7 +31,9 @@ def small_control(tmp_path: Path, **changes: object) -> Control:
         actor=SMALL, critic_network=SMALL, replay_size=200,
     )  # fmt: skip
     settings = dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
-    return Control(settings, teacher=Teacher("mixed"), divergence="forward", seed=0, cache=tmp_path)
+    return Control(
+        settings, label_noise=LabelNoise("mixed"), divergence="forward", seed=0, cache=tmp_path
+    )
 
 
 def with_known_q(domain: Control, q: Callable[[Tensor], Tensor]) -> None:

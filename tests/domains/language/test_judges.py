@@ -15,14 +15,14 @@ from transformers import (
 from suite.config.fields import ConfigError
 from suite.config.loading import load
 from suite.config.schema import Config
-from suite.domains.language.config import LabelConfig
+from suite.domains.language.config import LabelRuleConfig
 from suite.domains.language.generation import decoded, scores_of, task_judge
 from suite.domains.language.judges import RewardModel, function
 from suite.domains.language.models import load_pair
 from suite.domains.language.online import LanguageModel, labels_of
 from suite.domains.language.tasks.letters import Letters
 from suite.domains.language.tokenizer import character_tokenizer
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 from suite.runs.folder import RunFolder
 from suite.train import train
 from tests import judging
@@ -84,7 +84,7 @@ def test_batches_sampled_ahead_go_on_exactly(ahead: int, folder: Path, tmp_path:
     def made() -> LanguageModel:
         return LanguageModel(
             config_of(folder, tmp_path, f"domain.ahead={ahead}").domain,
-            teacher=Teacher("mixed"), divergence="forward", seed=0, cache=tmp_path,
+            label_noise=LabelNoise("mixed"), divergence="forward", seed=0, cache=tmp_path,
             device=torch.device("cpu"),
         )  # fmt: skip
 
@@ -188,7 +188,7 @@ def test_scores_become_labels() -> None:
         "mean": ([1, 0, 0, 0], [0, 1, 0, 0]),
     }
     for by, (accept, reject) in wanted.items():
-        found = labels_of(score, LabelConfig(by=by, threshold=2.0, top=1, bottom=2))
+        found = labels_of(score, LabelRuleConfig(by=by, threshold=2.0, top=1, bottom=2))
         assert found.accept.tolist() == [accept]
         assert found.reject.tolist() == [reject]
 
@@ -219,7 +219,8 @@ def test_a_learned_reward_model_is_made_once_and_knows_the_task(tiny: Tiny, tmp_
     (made,) = (tmp_path / "rewards").glob("letters-*")
     before = made.stat().st_mtime_ns
     domain = LanguageModel(
-        config.domain, teacher=Teacher("mixed"), divergence="forward", seed=5, cache=tmp_path,
+        config.domain, label_noise=LabelNoise("mixed"), divergence="forward", seed=5,
+        cache=tmp_path,
         device=torch.device("cpu"),
     )  # fmt: skip
     assert made.stat().st_mtime_ns == before

@@ -21,7 +21,7 @@ from suite.domains.language.models import as_reference
 from suite.domains.language.offline import Rows
 from suite.domains.language.scoring import check_model
 from suite.domains.language.tokenizer import character_tokenizer
-from suite.feedback.label_noise import Teacher
+from suite.feedback.label_noise import LabelNoise
 from suite.objectives.base import build_objective
 from suite.runs.folder import RunFolder
 from suite.train import train
@@ -75,7 +75,7 @@ def config_of(data: Path | str, model: Path | str, *overrides: str) -> Config:
 def domain_of(config: Config, cache: Path) -> Rows:
     return Rows(
         config.domain,
-        teacher=Teacher(config.feedback, config.labels),
+        label_noise=LabelNoise(config.feedback, config.labels),
         divergence="forward",
         seed=0,
         cache=cache,

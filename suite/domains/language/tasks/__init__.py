@@ -4,7 +4,7 @@ from suite.domains.language.config import LMConfig
 from suite.domains.language.tasks.arithmetic import Arithmetic
 from suite.domains.language.tasks.base import Task
 from suite.domains.language.tasks.letters import Letters
-from suite.domains.language.tasks.prompt_file import Yours
+from suite.domains.language.tasks.prompt_file import PromptFile
 
 
 def build_task(settings: LMConfig) -> Task | None:
@@ -14,7 +14,7 @@ def build_task(settings: LMConfig) -> Task | None:
     return Arithmetic(settings.digits) if settings.task == "arithmetic" else Letters()
 
 
-def your_prompts(settings: LMConfig) -> Yours:
+def prompt_file(settings: LMConfig) -> PromptFile:
     """Read the prompts of a file."""
     assert settings.prompts_path is not None  # the configuration was checked
-    return Yours(settings.prompts_path, settings.max_new_tokens)
+    return PromptFile(settings.prompts_path, settings.max_new_tokens)

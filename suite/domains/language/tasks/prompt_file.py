@@ -10,7 +10,7 @@ from suite.domains.language.io import BadRow, Text, read, refuse, text
 from suite.domains.language.tasks.arithmetic import HELD_OUT_SHARE
 
 
-class Yours:
+class PromptFile:
     """Prompts of rows `{"prompt": …}`; one in ten, by its checksum, is held out."""
 
     def __init__(self, path: str, max_new_tokens: int) -> None:
