@@ -26,6 +26,7 @@ from submitit.core.utils import DelayedSubmission
 from suite.config.loading import load
 from suite.paper.claims import load_claims, sweeps_of
 from suite.sweeps.spec import load_sweep
+from suite.sweeps.worker import run_worker
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
