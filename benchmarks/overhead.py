@@ -18,6 +18,7 @@ import lightning.pytorch as L
 import torch
 
 from benchmarks.timing import Comparison, summarize, timed
+from suite.config.contracts import DomainParts
 from suite.config.loading import load
 from suite.config.schema import Config
 from suite.domains.bandit.functions import FUNCTIONS
@@ -113,11 +114,7 @@ def bare_lm(config: Config, folder: Path) -> Callable[[], None]:
     """Return one step of mixed PMPO on the language model in bare torch."""
     domain = LanguageModel(
         config.domain,
-        label_noise=LabelNoise("mixed"),
-        divergence="forward",
-        seed=0,
-        cache=folder,
-        device=torch.device("cpu"),
+        DomainParts(LabelNoise("mixed"), "forward", 0, folder, torch.device("cpu")),
     )
     policy: Any = copy.deepcopy(domain.reference).requires_grad_(True)
     reference: Any = domain.reference

@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.timing import Comparison, compare, timed
+from suite.config.contracts import DomainParts
 from suite.config.loading import load
 from suite.domains.language.models import inner
 from suite.domains.language.online import LanguageModel
@@ -32,11 +33,7 @@ def arithmetic() -> Comparison:
     with tempfile.TemporaryDirectory() as folder:
         domain = LanguageModel(
             load(Path("configs/lm/arithmetic.yaml")).domain,
-            label_noise=LabelNoise("mixed"),
-            divergence="forward",
-            seed=0,
-            cache=Path(folder),
-            device=torch.device("cpu"),
+            DomainParts(LabelNoise("mixed"), "forward", 0, Path(folder), torch.device("cpu")),
         )
     texts = domain.prompts.prompts(64, torch.Generator().manual_seed(0), held_out=False)
     prompts = domain.tokenizer(texts)["input_ids"]

@@ -1,13 +1,11 @@
 """Measure a run's newest checkpoint again."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from suite.config.fields import ConfigError
-from suite.config.schema import Config
-from suite.domains.base import build_domain
+from suite.domains.base import HasFilm, build_domain
 from suite.runs.folder import RunFolder
 from suite.training.checkpoints import newest
 
@@ -26,7 +24,7 @@ def evaluate(path: Path, video: bool = False) -> dict[str, float]:
     if found.path is None:
         raise ConfigError(f"{run.checkpoints}: holds no whole checkpoint; train the run first")
     if video:
-        prepare_video(config)
+        config.domain.prepare_film()
     torch.set_num_threads(config.trainer.threads)
     torch.manual_seed(config.seed)  # for what the run started from
     domain = build_domain(config, cache=run.results_dir)
@@ -41,25 +39,7 @@ def evaluate(path: Path, video: bool = False) -> dict[str, float]:
             raise ConfigError(f"{found.path} does not fit {path}/config.yaml: {error}") from None
     domain.load_state_dict(content["domain"])
     domain.policy.eval()
-    filmed = {"video_return": film(domain, path)} if video else {}
+    filmed = {}
+    if video and isinstance(domain, HasFilm):
+        filmed["video_return"] = domain.film(path / "video.mp4")
     return {"step": float(found.step or 0), **domain.evaluate(), **filmed}
-
-
-def prepare_video(config: Config) -> None:
-    """Set up rendering, which has to be done before MuJoCo is imported; raises ConfigError."""
-    if config.domain.name not in ("control", "offline"):
-        raise ConfigError(
-            f"--video shows an environment, and domain.name={config.domain.name} has none"
-        )
-    from suite.domains.control.tasks import require
-    from suite.domains.control.video import choose_renderer
-
-    require("imageio")
-    choose_renderer()
-
-
-def film(domain: Any, path: Path) -> float:
-    """Write the video of a control run and return the return of what it shows."""
-    from suite.domains.control import video
-
-    return video.film(domain, path / "video.mp4")

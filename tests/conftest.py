@@ -8,9 +8,12 @@ from pathlib import Path
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 import pytest
+import torch
 
+from suite.config.contracts import DomainParts
 from suite.config.loading import load
 from suite.config.schema import Config
+from suite.feedback.label_noise import LabelNoise
 
 ROOT = Path(__file__).parents[1]
 # A reference in two seconds: one digit, one narrow block, a few accidental hits suffice.
@@ -74,6 +77,11 @@ SCHEDULE = [
 ]
 
 Tiny = Callable[..., Config]
+
+
+def parts_of(label_noise: LabelNoise, seed: int, cache: Path | None) -> DomainParts:
+    """What a run gives to its domain, on the CPU."""
+    return DomainParts(label_noise, "forward", seed, cache or Path(), torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")

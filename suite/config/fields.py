@@ -17,10 +17,15 @@ def key(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    kind: str | None = None,
 ) -> Any:
-    """Return a dataclass field that documents itself in `--help` and knows its allowed range."""
-    bounds = {"at_least": at_least, "above": above, "at_most": at_most, "below": below}
-    metadata = {"meaning": meaning, **{k: v for k, v in bounds.items() if v is not None}}
+    """Return a dataclass field that documents itself in `--help` and knows its allowed range.
+
+    `kind` says of which kind of plug-in the value is a name (suite.config.registry).
+    """
+    facts = (("at_least", at_least), ("above", above), ("at_most", at_most), ("below", below))
+    metadata = {"meaning": meaning, "kind": kind, **dict(facts)}
+    metadata = {name: value for name, value in metadata.items() if value is not None}
     return dataclasses.field(default=default, metadata=metadata)
 
 

@@ -3,6 +3,7 @@
 Nothing here imports torch, so that a mistake is reported at once.
 """
 
+import dataclasses
 import difflib
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from suite.config.fields import ConfigError
-from suite.config.registry import DOMAINS, OBJECTIVES
+from suite.config.registry import Choice, canonical_name, choose, known_names
 from suite.config.schema import Config
 
-CHOSEN_BY_NAME: dict[str, dict[str, tuple[type, str]]] = {
-    "domain": DOMAINS,
-    "objective": OBJECTIVES,
-}
+GROUPS = ("domain", "objective")  # whose `name` chooses their class
 DEFAULT_NAMES = {"objective": "pmpo"}
 
 
@@ -33,14 +31,17 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
 def load_values(path: Path, overrides: list[str]) -> DictConfig:
     """Merge typed defaults, file and overrides; ranges and cross-checks come with to_config."""
     values = read_yaml(path)
-    chosen = {group: chosen_name(values, overrides, group, str(path)) for group in CHOSEN_BY_NAME}
-    for group, name in chosen.items():
-        in_file = group_of(values, group, str(path)).get("name", DEFAULT_NAMES.get(group, name))
-        if in_file != name:
-            values[group] = {"name": name}  # the file's other keys are of another choice
+    chosen = {group: chosen_class(values, overrides, group, str(path)) for group in GROUPS}
+    for group, choice in chosen.items():
+        in_file = group_of(values, group, str(path)).get("name", DEFAULT_NAMES.get(group))
+        if in_file is not None and choose(group, str(in_file)).name != choice.name:
+            values[group] = {}  # the file's keys are of another choice
     merged = merge(schema_for(chosen), values, str(path))
     for override in overrides:
         merged = merge(merged, parse_override(override), f"override {override!r}")
+    for group, choice in chosen.items():
+        merged[group].name = choice.name
+    use_canonical_names(merged)
     if OmegaConf.is_missing(merged, "sweep"):
         merged.sweep = path.stem
     return merged
@@ -100,29 +101,41 @@ def parse_override(text: str) -> dict[str, Any]:
     return {str(name): value for name, value in parsed.items()}
 
 
-def chosen_name(values: dict[str, Any], overrides: list[str], group: str, origin: str) -> str:
+def chosen_class(values: dict[str, Any], overrides: list[str], group: str, origin: str) -> Choice:
     """Return the domain or objective that file and overrides choose; raises ConfigError."""
     name = group_of(values, group, origin).get("name", DEFAULT_NAMES.get(group))
     for override in overrides:
         if override.startswith(group):
             changed = group_of(parse_override(override), group, f"override {override!r}")
             name = changed.get("name", name)
-    choices = CHOSEN_BY_NAME[group]
-    if not isinstance(name, str) or name not in choices:
-        found = "nothing" if name is None else repr(name)
+    if not isinstance(name, str):
+        known, found = ", ".join(known_names(group)), "nothing" if name is None else name
         raise ConfigError(
-            f"{origin}: {group}.name must be one of {', '.join(choices)}; found {found}"
+            f"{origin}: {group}.name must be one of {known}, or an import path; found {found}"
         )
-    return name
+    try:
+        return choose(group, name)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
 
 
-def schema_for(chosen: dict[str, str]) -> DictConfig:
+def schema_for(chosen: dict[str, Choice]) -> DictConfig:
     """Return the typed defaults, with the domain and the objective that were chosen by name."""
     schema = OmegaConf.structured(Config)
-    for group, name in chosen.items():
-        schema[group] = OmegaConf.structured(CHOSEN_BY_NAME[group][name][0])
+    for group, choice in chosen.items():
+        schema[group] = OmegaConf.structured(choice.found)
     assert isinstance(schema, DictConfig)
     return schema
+
+
+def use_canonical_names(merged: DictConfig) -> None:
+    """Replace names of plug-ins, such as a task's, by their canonical ones; raises ConfigError."""
+    for group in GROUPS:
+        settings: Any = OmegaConf.get_type(merged, group)
+        for field in dataclasses.fields(settings):
+            kind = field.metadata.get("kind")
+            if kind is not None:
+                merged[group][field.name] = canonical_name(kind, merged[group][field.name])
 
 
 def group_of(values: dict[str, Any], group: str, origin: str) -> dict[str, Any]:

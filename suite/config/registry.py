@@ -1,26 +1,146 @@
-"""Domains and objectives by name; a new one is a line here and a settings class."""
+"""Names of domains, objectives and language tasks, and the classes that they stand for.
 
-from suite.domains.bandit.archive_config import ArchiveConfig
-from suite.domains.bandit.config import BanditConfig
-from suite.domains.control.config import ControlConfig
-from suite.domains.control.offline_config import OfflineConfig
-from suite.domains.language.config import LMConfig
-from suite.domains.language.offline_config import RowsConfig
-from suite.objectives.config import DPOConfig, MPOConfig, PMPOConfig, WeightedConfig
+A name is built in (below), an entry point of an installed package, or an import path
+`package.module:Class`. Nothing is imported before it is asked for.
+"""
 
-DOMAINS: dict[str, tuple[type, str]] = {
-    "archive": (ArchiveConfig, "suite.domains.bandit.archive:Archive"),
-    "bandit": (BanditConfig, "suite.domains.bandit.online:Bandit"),
-    "control": (ControlConfig, "suite.domains.control.online:Control"),
-    "lm": (LMConfig, "suite.domains.language.online:LanguageModel"),
-    "offline": (OfflineConfig, "suite.domains.control.offline:Offline"),
-    "rows": (RowsConfig, "suite.domains.language.offline:Rows"),
+import difflib
+from dataclasses import is_dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
+
+from suite.config.contracts import DomainConfig, ObjectiveConfig
+from suite.config.fields import ConfigError
+
+DOMAINS = {
+    "archive": "suite.domains.bandit.archive_config:ArchiveConfig",
+    "bandit": "suite.domains.bandit.config:BanditConfig",
+    "control": "suite.domains.control.config:ControlConfig",
+    "lm": "suite.domains.language.config:LMConfig",
+    "offline": "suite.domains.control.offline_config:OfflineConfig",
+    "rows": "suite.domains.language.offline_config:RowsConfig",
+}
+OBJECTIVES = {
+    "pmpo": "suite.objectives.config:PMPOConfig",
+    "dpo": "suite.objectives.config:DPOConfig",
+    "mpo": "suite.objectives.config:MPOConfig",
+    "weighted": "suite.objectives.config:WeightedConfig",
+}
+TASKS = {
+    "arithmetic": "suite.domains.language.tasks.arithmetic:Arithmetic",
+    "letters": "suite.domains.language.tasks.letters:Letters",
+    "prompts": "suite.domains.language.tasks.prompt_file:PromptFile",
 }
 
 
-OBJECTIVES: dict[str, tuple[type, str]] = {
-    "pmpo": (PMPOConfig, "suite.objectives.pmpo"),
-    "dpo": (DPOConfig, "suite.objectives.dpo"),
-    "mpo": (MPOConfig, "suite.objectives.mpo"),
-    "weighted": (WeightedConfig, "suite.objectives.weighted"),
+class Kind(NamedTuple):
+    """A kind of thing that a configuration chooses by name."""
+
+    key: str
+    """The key that holds the name."""
+    built_in: dict[str, str]
+    """Import paths by name."""
+    entry_points: str
+    """The group of entry points of other packages."""
+    base: type | None = None
+    """What its class must be a subclass of."""
+
+
+KINDS = {
+    "domain": Kind("domain.name", DOMAINS, "pmpo_suite.domains", DomainConfig),
+    "objective": Kind("objective.name", OBJECTIVES, "pmpo_suite.objectives", ObjectiveConfig),
+    "task": Kind("domain.task", TASKS, "pmpo_suite.tasks"),
 }
+
+
+class Choice(NamedTuple):
+    """What a name stands for."""
+
+    name: str
+    """The canonical name: a built-in one as it is, else the class's own import path."""
+    found: Any
+    """The class."""
+
+
+@cache
+def choose(kind: str, name: str) -> Choice:
+    """Return what a name stands for; raises ConfigError with the nearest known name."""
+    what = KINDS[kind]
+    if name in what.built_in:
+        return Choice(name, imported(what.key, name, what.built_in[name]))
+    path = name if ":" in name else entry_point_path(what, name)
+    found = imported(what.key, name, path)
+    check_class(what, name, found)
+    return Choice(f"{found.__module__}:{found.__qualname__}", found)
+
+
+def canonical_name(kind: str, name: str) -> str:
+    """Return the canonical name, which is what a signature holds; raises ConfigError."""
+    return name if name in KINDS[kind].built_in else choose(kind, name).name
+
+
+def known_names(kind: str) -> list[str]:
+    """Return all short names: built-in ones, then those of installed packages."""
+    what = KINDS[kind]
+    return [*what.built_in, *sorted({point.name for point in points_of(what)} - {*what.built_in})]
+
+
+def points_of(what: Kind) -> list[EntryPoint]:
+    """Return what installed packages offer."""
+    return list(entry_points(group=what.entry_points))
+
+
+def entry_point_path(what: Kind, name: str) -> str:
+    """Return the import path of an entry point; raises ConfigError for none, or for several."""
+    paths = sorted({point.value for point in points_of(what) if point.name == name})
+    if len(paths) > 1:
+        raise ConfigError(
+            f"{what.key}={name} is ambiguous, for several packages bring it:"
+            f" {', '.join(paths)}; give one of these import paths"
+        )
+    if not paths:
+        known = [*what.built_in, *sorted(point.name for point in points_of(what))]
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ConfigError(
+            f"{what.key} must be one of {', '.join(known)}, or an import path"
+            f" package.module:Class; found {name!r}{hint}"
+        )
+    return paths[0]
+
+
+def imported(key: str, name: str, path: str) -> Any:
+    """Import `package.module:attribute`; raises ConfigError with the error's own words."""
+    module, _, attribute = path.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:  # of somebody else's module, which may raise anything
+        shown = name if name == path else f"{name} ({path})"
+        near = nearest_attribute(module, attribute) if isinstance(error, AttributeError) else ""
+        raise ConfigError(
+            f"{key}={shown} cannot be imported: {type(error).__name__}: {error}{near}"
+        ) from error
+    return found
+
+
+def nearest_attribute(module: str, attribute: str) -> str:
+    """Return a hint at what a module has under a similar name."""
+    near = difflib.get_close_matches(attribute, dir(import_module(module)), n=1, cutoff=0.6)
+    return f"; did you mean {module}:{near[0]}?" if near else ""
+
+
+def check_class(what: Kind, name: str, found: Any) -> None:
+    """Raise ConfigError unless an import led to a class that can be used."""
+    if not isinstance(found, type):
+        raise ConfigError(f"{what.key}={name} must be a class, found {type(found).__name__}")
+    if what.base is None:
+        return
+    if not (issubclass(found, what.base) and is_dataclass(found)):
+        raise ConfigError(
+            f"{what.key}={name} must be a dataclass that subclasses"
+            f" {what.base.__module__}.{what.base.__name__}, found {found.__name__}"
+        )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from omegaconf import MISSING
 
+from suite.config.contracts import short_name
 from suite.config.fields import ConfigError, check_ranges, key, section
 
 UNSIGNED = ("sweep", "results_dir", "logging")  # where and how a run reports, not what it computes
@@ -148,68 +149,56 @@ class Config:
             raise ConfigError(f"sweep must be the name of one folder, found {self.sweep!r}")
         self.trainer.check()
         self.domain.check()
-        if getattr(self.domain, "offline", False):
-            self.check_offline()
-        self.objective.check(self.feedback, self.domain.closed_form_kl)
-        if self.objective.name != "pmpo" and not self.labels.all_true:
+        self.objective.check(self.feedback, self.domain)
+        self.check_labels()
+        self.check_ranks()
+        self.check_reference()
+
+    def check_labels(self) -> None:
+        """Raise ConfigError where the objective cannot learn from the labels that are left."""
+        if not self.objective.uses_labels and not self.labels.all_true:
             raise ConfigError(
                 f"labels.* must be left alone with objective.name={self.objective.name}, which"
                 " learns from scores and sees no labels; objective.name=pmpo takes any"
             )
-        thinned = self.labels.keep < 1 or self.labels.ratio is not None
-        if thinned and getattr(self.objective, "normalization", "shares") == "context":
+        dropped = self.labels.keep < 1 or self.labels.ratio is not None
+        if dropped and self.objective.averages_per_context:
             raise ConfigError(
                 "objective.normalization must be shares with labels.keep or labels.ratio: means per"
                 " context would count those without a label as 0; found context"
             )
-        if self.objective.name == "weighted" and self.domain.name == "rows":
-            raise ConfigError(
-                "objective.name=weighted needs scores of a judge, and domain.name=rows has labels;"
-                " use pmpo or dpo"
-            )
-        # A domain whose settings do not name K fixes it itself.
-        if self.objective.name == "dpo" and getattr(self.domain, "samples", 2) < 2:
-            raise ConfigError(
-                "domain.samples must be at least 2 with objective.name=dpo, which compares the"
-                f" samples of a context; found {self.domain.samples}"
-            )
+
+    def check_ranks(self) -> None:
+        """Raise ConfigError where several processes cannot work on the run together."""
+        name, size_key, ranks = self.domain.name, self.domain.batch_size_key, self.trainer.ranks
         if self.trainer.strategy == "fsdp" and not self.domain.shardable:
             raise ConfigError(
                 "trainer.strategy must be ddp where a domain calls parts of its networks, as"
-                f" domain.name={self.domain.name} does; found fsdp"
+                f" domain.name={name} does; found fsdp"
             )
-        lora = getattr(self.domain, "lora", None)
-        if lora is not None and lora.rank and self.reference.update != "frozen":
+        if ranks > 1 and size_key is None:
             raise ConfigError(
-                "reference.update must be frozen with domain.lora.rank above 0, where the reference"
-                f" is the model without its adapters; found {self.reference.update}"
+                f"trainer.devices and trainer.num_nodes must be 1 with domain.name={name}, whose"
+                f" batches cannot be shared; found {self.trainer.devices} and"
+                f" {self.trainer.num_nodes}"
             )
-        groups = getattr(self.domain, self.domain.batch_size_key)
-        if groups % self.trainer.ranks:
+        if size_key is not None and getattr(self.domain, size_key) % ranks:
             raise ConfigError(
-                f"domain.{self.domain.batch_size_key} must be a multiple of the"
-                f" {self.trainer.ranks} ranks of trainer.devices and trainer.num_nodes, found"
-                f" {groups}"
+                f"domain.{size_key} must be a multiple of the {ranks} ranks of trainer.devices and"
+                f" trainer.num_nodes, found {getattr(self.domain, size_key)}"
+            )
+
+    def check_reference(self) -> None:
+        """Raise ConfigError where the domain's reference cannot follow, or must."""
+        reason = self.domain.why_reference_is_frozen()
+        if reason is not None and self.reference.update != "frozen":
+            raise ConfigError(
+                f"reference.update must be frozen with {reason}; found {self.reference.update}"
             )
         if self.domain.needs_moving_reference and self.reference.update == "frozen":
             raise ConfigError(
                 f"reference.update must be copy or average with domain.name={self.domain.name}, or"
                 " nothing is learned from the first policy and the first critic; found frozen"
-            )
-
-    def check_offline(self) -> None:
-        """Raise ConfigError for what needs samples of the reference, where there are only data."""
-        name = self.domain.name
-        if self.objective.name in ("dpo", "mpo"):
-            raise ConfigError(
-                f"objective.name={self.objective.name} compares several samples of a context, and"
-                f" domain.name={name} has one of each; use pmpo or weighted"
-            )
-        if self.divergence != "forward" or getattr(self.objective, "guard", None) is not None:
-            raise ConfigError(
-                "objective.divergence must be forward and objective.guard null with"
-                f" domain.name={name}, whose anchor is behaviour cloning; found"
-                f" {self.divergence} and {getattr(self.objective, 'guard', None)}"
             )
 
     def check_machine(self) -> None:
@@ -220,14 +209,12 @@ class Config:
     @property
     def variant(self) -> str:
         """What comparisons group by: the feedback mode under PMPO, else the objective."""
-        return self.feedback if self.objective.name == "pmpo" else str(self.objective.name)
+        return str(self.objective.variant(self.feedback))
 
     @property
     def divergence(self) -> str:
         """Which KL the domain computes: forward unless the objective says otherwise."""
-        if self.objective.name == "mpo":
-            return "decoupled"
-        return str(self.objective.divergence) if self.objective.name == "pmpo" else "forward"
+        return str(self.objective.divergence_kind)
 
     @property
     def signature(self) -> str:
@@ -237,7 +224,7 @@ class Config:
     @property
     def run_name(self) -> str:
         """The run's folder: what a person looks for, and the signature."""
-        return f"{self.domain.task}-{self.variant}-seed{self.seed}-{self.signature}"
+        return f"{short_name(self.domain.task)}-{self.variant}-seed{self.seed}-{self.signature}"
 
 
 def sign(values: dict[str, Any], resolved_objective: dict[str, Any]) -> str:

@@ -16,16 +16,16 @@ from suite.policies.gaussian import Gaussian, compare
 class Coin:
     """Move the mean of a Gaussian towards what is preferred."""
 
-    def __init__(self, settings, *, label_noise, divergence, seed, cache):
+    def __init__(self, settings, parts):
         self.settings = settings
-        self.label_noise = label_noise
-        self.divergence = divergence
+        self.label_noise = parts.label_noise
+        self.divergence = parts.divergence
         self.dimensions = 1
         self.policy = torch.nn.ParameterDict({"mean": torch.zeros(1)})
         self.reference = copy.deepcopy(self.policy).requires_grad_(False)
         self.start = copy.deepcopy(self.reference)
         self.shares = Shares(accept=0.5, reject=0.5)
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(parts.seed)
 
     def train_dataloader(self):
         while True:
@@ -49,18 +49,9 @@ class Coin:
             kl_parts=GaussianKL(*(part.expand(contexts, 1) for part in compared.kl)),
         )
 
-    def auxiliary_losses(self, batch):
-        return {}
-
-    def diagnostics(self):
-        return {}
-
     def evaluate(self):
         kl = gaussian_kl(normal(self.start), normal(self.policy)).total()
         return {"score": self.policy["mean"].item(), "kl": kl.item()}
-
-    def examples(self):
-        return []
 
     def save(self, folder):
         torch.save(self.policy.state_dict(), folder / "policy.pt")
@@ -78,13 +69,12 @@ def normal(parameters):
 '''
 
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
-from suite.config.registry import DOMAINS
+from suite.config.contracts import DomainParts
 from suite.config.schema import Config
 from suite.feedback.feedback import Feedback, Shares
 from suite.feedback.label_noise import LabelNoise
@@ -94,18 +84,28 @@ from suite.system import distributed
 class Domain(Protocol):
     """The parts of a run that depend on the problem; one class per domain implements it."""
 
-    policy: nn.Module
-    """What is trained."""
+    @property
+    def policy(self) -> nn.Module:
+        """What is trained."""
+        ...
 
-    reference: nn.Module
-    """π_ref, never optimised; follows the policy as `reference.update` says."""
+    @property
+    def reference(self) -> nn.Module:
+        """π_ref, never optimised; follows the policy as `reference.update` says."""
+        ...
 
-    dimensions: int | None
-    """D of a Gaussian policy's samples, None for other policies."""
+    @property
+    def dimensions(self) -> int | None:
+        """D of a Gaussian policy's samples, None for other policies."""
+        ...
 
-    shares: Shares
-    """Shares of the reference's samples that are labelled accept and reject, as
-    `LabelNoise.shares` says: before any are left out or hidden."""
+    @property
+    def shares(self) -> Shares:
+        """Shares of the reference's samples that are labelled accept and reject.
+
+        They are those of `LabelNoise.shares`: before any label is dropped or hidden.
+        """
+        ...
 
     def train_dataloader(self) -> Iterator[Any]:
         """Yield labelled batches for ever; acting, sampling and judging happen here."""
@@ -115,20 +115,8 @@ class Domain(Protocol):
         """Return what the objective needs of a batch, with gradients."""
         ...
 
-    def auxiliary_losses(self, batch: Any) -> dict[str, Tensor]:
-        """Return further losses by name, for instance a critic's; empty for most domains."""
-        ...
-
-    def diagnostics(self) -> dict[str, float]:
-        """Return numbers worth logging with the losses; `env_steps` is also shown as a rate."""
-        ...
-
     def evaluate(self) -> dict[str, float]:
         """Measure the policy without disturbing training: `score`, higher is better, and more."""
-        ...
-
-    def examples(self) -> list[dict[str, Any]]:
-        """Return what people should see of the last evaluation, one table row each, or nothing."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -144,22 +132,50 @@ class Domain(Protocol):
         ...
 
 
-def build_domain(config: Config, cache: Path) -> Domain:
-    """Build the domain of a run from plain values; `cache` is a folder for what runs share.
+@runtime_checkable
+class HasAuxiliaryLosses(Protocol):
+    """A domain with further losses, for instance a critic's."""
 
-    A domain's class takes its settings, and by keyword `label_noise` (which turns true labels into
-    those that the learner sees), `divergence` (which KL it computes), `seed` (of its random
-    streams) and `cache`; one with models that may be large also the `device` where they are to be.
-    """
-    _, path = DOMAINS[config.domain.name]
-    module, _, name = path.partition(":")
-    where = {"device": distributed.device(config.trainer)} if config.domain.shardable else {}
-    domain: Domain = getattr(import_module(module), name)(
-        config.domain,
+    def auxiliary_losses(self, batch: Any) -> dict[str, Tensor]:
+        """Return the further losses by name, [] each, with gradients."""
+        ...
+
+
+@runtime_checkable
+class HasDiagnostics(Protocol):
+    """A domain with numbers of its own."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Return numbers worth logging with the losses; `env_steps` is also shown as a rate."""
+        ...
+
+
+@runtime_checkable
+class HasExamples(Protocol):
+    """A domain whose evaluations have something to show."""
+
+    def examples(self) -> list[dict[str, Any]]:
+        """Return what people should see of the last evaluation, one table row each."""
+        ...
+
+
+@runtime_checkable
+class HasFilm(Protocol):
+    """A domain with an environment that can be filmed."""
+
+    def film(self, path: Path) -> float:
+        """Write a video of an episode, and return the episode's return."""
+        ...
+
+
+def build_domain(config: Config, cache: Path) -> Domain:
+    """Build the domain of a run; `cache` is a folder for what runs share."""
+    parts = DomainParts(
         label_noise=LabelNoise(config.feedback, config.labels),
         divergence=config.divergence,
         seed=config.seed,
         cache=cache,
-        **where,
+        device=distributed.device(config.trainer),
     )
+    domain: Domain = config.domain.build(parts)
     return domain

@@ -1,9 +1,6 @@
 """The objectives by name; each is a file of pure functions and a settings class."""
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol
-
-from suite.config.registry import OBJECTIVES
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,6 +39,5 @@ def build_objective(settings: Any, feedback: str, dimensions: int | None) -> Obj
 
     `dimensions` is that of a Gaussian policy's samples, None for other policies.
     """
-    _, module = OBJECTIVES[settings.name]
-    objective: Objective = import_module(module).bind(settings, feedback, dimensions)
+    objective: Objective = settings.bind(feedback, dimensions)
     return objective

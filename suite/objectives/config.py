@@ -1,15 +1,19 @@
 """Settings of the objectives, in a file that imports nothing heavy."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from suite.config.contracts import DomainConfig, ObjectiveConfig, Strength
 from suite.config.fields import ConfigError, key
+
+if TYPE_CHECKING:
+    from suite.objectives.base import Objective
 
 ALPHA_OF_FEEDBACK = {"positive": 1.0, "negative": 0.0, "mixed": 0.5}
 
 
 @dataclass
-class PMPOConfig:
+class PMPOConfig(ObjectiveConfig):
     """PMPO, arXiv 2410.04166 eq. 10."""
 
     name: Literal["pmpo"] = key("pmpo", "this objective")
@@ -45,16 +49,22 @@ class PMPOConfig:
         below=1,
     )
 
-    def check(self, feedback: str, closed_form_kl: bool) -> None:
-        """Raise ConfigError where these settings do not fit `feedback` or the kind of policy."""
+    def check(self, feedback: str, domain: DomainConfig) -> None:
+        """Raise ConfigError where these settings do not fit `feedback` or the domain."""
+        if domain.recorded and (self.divergence != "forward" or self.guard is not None):
+            raise ConfigError(
+                "objective.divergence must be forward and objective.guard null with"
+                f" domain.name={domain.name}, whose anchor is behaviour cloning; found"
+                f" {self.divergence} and {self.guard}"
+            )
         if isinstance(self.guard, str) and self.guard != "auto":
             raise ConfigError(f"objective.guard must be a number or 'auto', found {self.guard!r}")
-        if self.guard is not None and (closed_form_kl or self.normalization != "shares"):
+        if self.guard is not None and (domain.closed_form_kl or self.normalization != "shares"):
             raise ConfigError(
                 f"objective.guard={self.guard} needs a language model and"
                 " objective.normalization=shares"
             )
-        if self.covariance_weight != 1 and not closed_form_kl:
+        if self.covariance_weight != 1 and not domain.closed_form_kl:
             raise ConfigError(
                 f"objective.covariance_weight={self.covariance_weight:g} needs a Gaussian policy,"
                 " and this domain's is none; leave it at 1"
@@ -73,45 +83,81 @@ class PMPOConfig:
                 f" alpha={self.alpha_under(feedback)}: use forward, or feedback=positive"
             )
 
+    @property
+    def divergence_kind(self) -> str:
+        """The KL that was chosen."""
+        return self.divergence
+
+    @property
+    def averages_per_context(self) -> bool:
+        """Whether a context's mean would count samples without a label as 0."""
+        return self.normalization == "context"
+
+    def variant(self, feedback: str) -> str:
+        """Return the kind of feedback, which is what comparisons of PMPO vary."""
+        return feedback
+
+    def strength(self, feedback: str) -> Strength:
+        """Return α, and β where it is a number."""
+        beta = None if isinstance(self.beta, str) else float(self.beta)
+        return Strength(self.alpha_under(feedback), beta, self.covariance_weight)
+
     def alpha_under(self, feedback: str) -> float:
         """Return α: as given, else what `feedback` implies."""
         return ALPHA_OF_FEEDBACK[feedback] if self.alpha is None else self.alpha
 
-    def resolved(self, feedback: str) -> dict[str, object]:
+    def resolved(self, feedback: str) -> dict[str, Any]:
         """Return derived values that replace keys in the signature: equal runs sign equally."""
         beta = self.beta if isinstance(self.beta, str) else float(self.beta)
         return {"alpha": self.alpha_under(feedback), "beta": beta}
 
+    def bind(self, feedback: str, dimensions: int | None) -> "Objective":
+        """Build the loss."""
+        from suite.objectives.pmpo import bind
+
+        return bind(self, feedback, dimensions)
+
 
 @dataclass
-class DPOConfig:
+class DPOConfig(ObjectiveConfig):
     """DPO on groups of samples, arXiv 2305.18290 eq. 7."""
 
+    uses_labels: ClassVar[bool] = False
     name: Literal["dpo"] = key("dpo", "this objective")
     beta: float = key(0.1, "inverse temperature", above=0)
     pairs: Literal["best_worst", "all"] = key("best_worst", "which pairs of a group are compared")
 
-    def check(self, feedback: str, closed_form_kl: bool) -> None:
-        """Raise ConfigError where these settings do not fit `feedback`."""
+    def check(self, feedback: str, domain: DomainConfig) -> None:
+        """Raise ConfigError where these settings do not fit `feedback` or the domain."""
         if feedback != "mixed":
             raise ConfigError(
                 "objective.name=dpo compares accepted with rejected samples and needs"
                 f" feedback=mixed, found {feedback}"
             )
+        check_several_samples(self.name, domain)
+        samples = domain.samples_per_context()
+        if samples is not None and samples < 2:
+            raise ConfigError(
+                "domain.samples must be at least 2 with objective.name=dpo, which compares the"
+                f" samples of a context; found {samples}"
+            )
 
-    def resolved(self, feedback: str) -> dict[str, object]:
-        """Return derived values for the signature: none."""
-        return {}
+    def bind(self, feedback: str, dimensions: int | None) -> "Objective":
+        """Build the loss."""
+        from suite.objectives.dpo import bind
+
+        return bind(self, feedback, dimensions)
 
 
 @dataclass
-class MPOConfig:
+class MPOConfig(ObjectiveConfig):
     """MPO, arXiv 1806.06920 and 1812.02256, with the defaults of Acme's.
 
     Without Acme's penalty of actions beyond the bounds (a second temperature); the control domain
     takes `domain.bound_penalty` from every objective's scores instead.
     """
 
+    uses_labels: ClassVar[bool] = False
     name: Literal["mpo"] = key("mpo", "this objective")
     epsilon: float = key(0.1, "KL between the weighted samples and the reference, in nats", above=0)
     epsilon_mean: float = key(2.5e-3, "KL that moving the mean may cost, in nats", above=0)
@@ -126,28 +172,37 @@ class MPOConfig:
     )
     dual_lr: float = key(1e-2, "learning rate of temperature and multipliers", above=0)
 
-    def check(self, feedback: str, closed_form_kl: bool) -> None:
-        """Raise ConfigError where these settings do not fit `feedback` or the kind of policy."""
+    def check(self, feedback: str, domain: DomainConfig) -> None:
+        """Raise ConfigError where these settings do not fit `feedback` or the domain."""
         if feedback != "mixed":
             raise ConfigError(
                 "objective.name=mpo weighs samples by their scores and sees no labels:"
                 f" it needs feedback=mixed, found {feedback}"
             )
-        if not closed_form_kl:
+        check_several_samples(self.name, domain)
+        if not domain.closed_form_kl:
             raise ConfigError(
                 "objective.name=mpo constrains mean and deviation and needs a Gaussian policy,"
                 " and this domain's is none; use pmpo or dpo"
             )
 
-    def resolved(self, feedback: str) -> dict[str, object]:
-        """Return derived values for the signature: none."""
-        return {}
+    @property
+    def divergence_kind(self) -> str:
+        """Mean and deviation are constrained apart from each other (arXiv 1812.02256, §4.2)."""
+        return "decoupled"
+
+    def bind(self, feedback: str, dimensions: int | None) -> "Objective":
+        """Build the loss."""
+        from suite.objectives.mpo import bind
+
+        return bind(self, feedback, dimensions)
 
 
 @dataclass
-class WeightedConfig:
+class WeightedConfig(ObjectiveConfig):
     """Weighted maximum likelihood: CRR, arXiv 2006.15134, or AWR, arXiv 1910.00177."""
 
+    uses_labels: ClassVar[bool] = False
     name: Literal["weighted"] = key("weighted", "this objective")
     weight: Literal["binary", "exp"] = key(
         "binary", "1 where the advantage is at least 0, or its exponential"
@@ -155,14 +210,30 @@ class WeightedConfig:
     temperature: float = key(1.0, "of the exponential, in units of the score", above=0)
     largest: float = key(20.0, "largest weight of the exponential", above=0)
 
-    def check(self, feedback: str, closed_form_kl: bool) -> None:
-        """Raise ConfigError where these settings do not fit `feedback`."""
+    def check(self, feedback: str, domain: DomainConfig) -> None:
+        """Raise ConfigError where these settings do not fit `feedback` or the domain."""
         if feedback != "mixed":
             raise ConfigError(
                 "objective.name=weighted weighs samples by their scores and sees no labels:"
                 f" it needs feedback=mixed, found {feedback}"
             )
+        if not domain.has_scores:
+            raise ConfigError(
+                f"objective.name={self.name} needs scores of a judge, and domain.name={domain.name}"
+                " has labels; use pmpo or dpo"
+            )
 
-    def resolved(self, feedback: str) -> dict[str, object]:
-        """Return derived values for the signature: none."""
-        return {}
+    def bind(self, feedback: str, dimensions: int | None) -> "Objective":
+        """Build the loss."""
+        from suite.objectives.weighted import bind
+
+        return bind(self, feedback, dimensions)
+
+
+def check_several_samples(name: str, domain: DomainConfig) -> None:
+    """Raise ConfigError where every context has one recorded sample."""
+    if domain.recorded:
+        raise ConfigError(
+            f"objective.name={name} compares several samples of a context, and"
+            f" domain.name={domain.name} has one of each; use pmpo or weighted"
+        )

@@ -94,10 +94,9 @@ def record_of(config: Config, axes: Iterable[str], variant: str) -> RunRecord:
     """Read a run's folder; `axes` are the dotted keys that its sweep varies."""
     folder = RunFolder.of(config)
     metrics = folder.metrics()
-    objective, pmpo = config.objective, config.objective.name == "pmpo"
-    alpha = objective.alpha_under(config.feedback) if pmpo else None
-    numeric = pmpo and not isinstance(objective.beta, str)
-    mean = config.domain.accepted_mean() if pmpo else None
+    objective = config.objective
+    strength = objective.strength(config.feedback)
+    mean = config.domain.accepted_mean() if strength is not None else None
     if mean is not None:
         mean *= 1 - 2 * config.labels.flip  # theory §13
     return RunRecord(
@@ -111,12 +110,12 @@ def record_of(config: Config, axes: Iterable[str], variant: str) -> RunRecord:
         state=folder.state(),
         point={axis: value_of(config, axis) for axis in axes},
         evaluations=[row for row in metrics if "eval/score" in row],
-        alpha=alpha,
-        beta=float(objective.beta) if numeric else None,
+        alpha=strength and strength.alpha,
+        beta=strength and strength.beta,
         gaussian_beta=(
             None
-            if mean is None or alpha is None
-            else smallest_gaussian_beta(mean, alpha, objective.covariance_weight)
+            if mean is None or strength is None
+            else smallest_gaussian_beta(mean, strength.alpha, strength.covariance_weight)
         ),
         reject_share=next((row[REJECTED] for row in metrics if REJECTED in row), None),
         commit=str((read_json(folder.path / "environment.json") or {}).get("git") or ""),

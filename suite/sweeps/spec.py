@@ -28,16 +28,17 @@ from omegaconf.errors import OmegaConfBaseException
 
 from suite.config.fields import ConfigError
 from suite.config.loading import (
-    CHOSEN_BY_NAME,
+    GROUPS,
     check_known,
     first_line,
     load,
     load_values,
     read_yaml,
+    use_canonical_names,
 )
 from suite.config.schema import Config
 
-CHOOSERS = tuple(f"{group}.name" for group in CHOSEN_BY_NAME)
+CHOOSERS = tuple(f"{group}.name" for group in GROUPS)
 
 
 @dataclass
@@ -248,6 +249,7 @@ def typed_axis(base: DictConfig, axis: str, values: list[Any], origin: str) -> l
     for value in values:
         try:
             OmegaConf.update(scratch, axis, value, merge=False)
+            use_canonical_names(scratch)
         except OmegaConfBaseException as error:
             raise ConfigError(f"{origin}: {axis}: {first_line(error)}") from None
         found.append(OmegaConf.select(scratch, axis))

@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from suite.config.schema import TrainerConfig
-from suite.domains.base import Domain
+from suite.domains.base import Domain, HasDiagnostics, HasExamples
 from suite.runs.folder import RunFolder
 from suite.system import distributed
 from suite.system.signals import NOTICE, STOP_SIGNALS
@@ -78,7 +78,9 @@ class Evaluate(StepCallback):
                 f"train/{name}": distributed.mean(value.item()) for name, value in outputs.items()
             }
             row["train/loss"] = row.pop("train/total")
-            row |= {f"train/{name}": value for name, value in self.domain.diagnostics().items()}
+            if isinstance(self.domain, HasDiagnostics):
+                more = self.domain.diagnostics()
+                row |= {f"train/{name}": value for name, value in more.items()}
             self.write_row(step, row)
         if step % self.settings.eval_every == 0 or last:
             kl, most = self.evaluate(step).get("kl", 0.0), self.settings.max_kl
@@ -97,8 +99,8 @@ class Evaluate(StepCallback):
         found = self.domain.evaluate()
         self.domain.policy.train(was_training)
         self.write_row(step, {f"eval/{name}": value for name, value in found.items()})
-        if shown := self.domain.examples():
-            self.write_examples(step, shown)
+        if isinstance(self.domain, HasExamples):
+            self.write_examples(step, self.domain.examples())
         return found
 
 

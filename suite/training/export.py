@@ -49,15 +49,12 @@ def write_card(
     """Write README.md, as model hubs show it; `rows` are the run's metrics."""
     evaluations = [row for row in rows if "eval/score" in row]
     first, last = (evaluations[0], evaluations[-1]) if evaluations else ({}, {})
-    domain: Any = config.domain
-    base = getattr(domain, "model", None)
-    base = base if isinstance(base, str) else getattr(base, "path", None)
-    lora = getattr(domain, "lora", None)
+    card = config.domain.card()
     content = {
         "config": config,
-        "library": "peft" if lora and lora.rank and not lora.merge else "transformers",
-        "base": base,
-        "data": source(domain),
+        "library": card.library or "transformers",
+        "base": card.base_model,
+        "data": card.data,
         "strength": strength(objective, shares),
         "shares": shares,
         "metrics": {
@@ -75,16 +72,6 @@ def write_card(
         keep_trailing_newline=True,
     )
     write_text(folder / "README.md", templates.get_template("card.md.j2").render(content))
-
-
-def source(domain: Any) -> str:
-    """Say where the feedback came from."""
-    rows = getattr(getattr(domain, "data", None), "path", None)
-    prompts, judge = getattr(domain, "prompts_path", None), getattr(domain, "judge", None)
-    if rows:
-        return f"rows of `{rows}`"
-    judged = f", judged by `{judge}`" if judge else ""
-    return f"prompts of `{prompts}`{judged}" if prompts else f"{domain.name}: {domain.task}{judged}"
 
 
 def strength(objective: Any, shares: Shares) -> dict[str, str]:

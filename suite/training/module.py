@@ -11,7 +11,7 @@ from torch.optim import AdamW
 from typing_extensions import override
 
 from suite.config.schema import OptimizerConfig, ReferenceConfig, TrainerConfig
-from suite.domains.base import Domain
+from suite.domains.base import Domain, HasAuxiliaryLosses
 from suite.objectives.base import Objective
 from suite.policies.reference import follow
 from suite.system import distributed
@@ -47,6 +47,7 @@ class PreferenceModule(L.LightningModule):
         self.optimizer_settings = optimizer
         self.reference_settings = reference
         self.trainer_settings = trainer
+        self.auxiliary = domain if isinstance(domain, HasAuxiliaryLosses) else None
         self.policy = domain.policy
         self.reference = domain.reference
         self.step = 0  # optimiser steps so far
@@ -118,7 +119,7 @@ class PreferenceModule(L.LightningModule):
         """Return the loss and what to log means of; all mathematics of a step is in here."""
         feedback = self.domain.feedback(batch)
         terms = self.objective(feedback, self.domain.shares)
-        auxiliary = self.domain.auxiliary_losses(batch)
+        auxiliary = self.auxiliary.auxiliary_losses(batch) if self.auxiliary else {}
         loss = terms.loss + sum(auxiliary.values())
         logged = {name: term.detach() for name, term in (terms._asdict() | auxiliary).items()}
         logged["total"] = loss.detach()

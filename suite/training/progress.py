@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from typing_extensions import override
 
 from suite.config.schema import TrainerConfig
-from suite.domains.base import Domain
+from suite.domains.base import Domain, HasDiagnostics
 from suite.runs.folder import RunFolder
 from suite.system import distributed
 from suite.system.timing import COUNTS, described, shares
@@ -43,6 +43,12 @@ class RunProgress(StepCallback):
         """Show the rate of environment steps too, where the domain counts them."""
         self.domain = domain
 
+    def env_steps(self) -> float | None:
+        """Return the environment steps so far, where the domain counts them."""
+        if not isinstance(self.domain, HasDiagnostics):
+            return None
+        return self.domain.diagnostics().get("env_steps")
+
     def note(self, row: dict[str, float]) -> None:
         """Remember the newest score."""
         self.score = row.get("eval/score", self.score)
@@ -51,7 +57,7 @@ class RunProgress(StepCallback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, PreferenceModule)
         self.first, self.first_time = pl_module.step, time.monotonic()
-        self.first_env_step = self.domain.diagnostics().get("env_steps")
+        self.first_env_step = self.env_steps()
         self.first_tokens = COUNTS["tokens"]
         self.shown = self.bar.add_task(
             self.run.path.name, total=self.settings.steps, completed=self.first, shown=""
@@ -69,8 +75,8 @@ class RunProgress(StepCallback):
             self.tell("training", step, rate)
             shown = f"{rate:.3g} steps/s"
             if self.first_env_step is not None:
-                env_steps = self.domain.diagnostics()["env_steps"] - self.first_env_step
-                shown += f"  {env_steps / seconds:.3g} env steps/s"
+                taken = (self.env_steps() or 0) - self.first_env_step
+                shown += f"  {taken / seconds:.3g} env steps/s"
             if tokens := COUNTS["tokens"] - self.first_tokens:
                 shown += f"  {tokens / seconds:,.0f} tokens/s"
             if self.score is not None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from suite.config.fields import ConfigError
-from suite.config.registry import DOMAINS, OBJECTIVES
+from suite.config.registry import DOMAINS, OBJECTIVES, choose
 from suite.config.schema import Config
 from suite.domains.base import Domain, build_domain
 from suite.objectives.base import build_objective
@@ -67,8 +67,8 @@ def test_feedback_has_the_promised_shapes_signs_and_gradients(
 def test_three_steps_move_the_policy_and_not_the_reference(
     tiny: Tiny, name: str, objective: str
 ) -> None:
-    offline = getattr(DOMAINS[name][0], "offline", False)
-    if objective == "mpo" and not DOMAINS[name][0].closed_form_kl and not offline:
+    offline = choose("domain", name).found.recorded
+    if objective == "mpo" and not choose("domain", name).found.closed_form_kl and not offline:
         with pytest.raises(ConfigError, match=r"objective.name=mpo .* needs a Gaussian policy"):
             tiny(name, f"objective={{name: {objective}}}")
         return
@@ -157,7 +157,7 @@ def test_the_policy_is_saved(tiny: Tiny, name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_the_reverse_divergence_is_another_one(tiny: Tiny, name: str) -> None:
-    if getattr(DOMAINS[name][0], "offline", False):
+    if choose("domain", name).found.recorded:
         with pytest.raises(ConfigError, match=r"objective\.divergence must be forward"):
             tiny(name, "feedback=positive", "objective.divergence=reverse")
         return

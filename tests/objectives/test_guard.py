@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from suite.config.fields import ConfigError
+from suite.domains.bandit.config import BanditConfig
+from suite.domains.language.config import LMConfig
 from suite.domains.language.head import Head, token_statistics
 from suite.feedback.feedback import Feedback, Shares, TokenFeedback
 from suite.objectives.config import PMPOConfig
@@ -75,9 +77,9 @@ def test_it_needs_tokens_and_shares() -> None:
     with pytest.raises(ValueError, match=r"guard needs feedback.tokens"):
         pmpo(feedback._replace(tokens=None), alpha=0, beta=1, shares=ALL_REJECTED, guard=0.1)
     with pytest.raises(ConfigError, match=r"objective.guard=0.1 needs a language model and"):
-        PMPOConfig(guard=0.1).check("negative", closed_form_kl=True)
+        PMPOConfig(guard=0.1).check("negative", BanditConfig())
     with pytest.raises(ConfigError, match=r"objective.guard=0.1 needs a language model and"):
-        PMPOConfig(guard=0.1, normalization="context").check("negative", closed_form_kl=False)
+        PMPOConfig(guard=0.1, normalization="context").check("negative", LMConfig())
 
 
 def test_by_itself_it_comes_where_nothing_but_rejections_is_there() -> None:
@@ -86,7 +88,7 @@ def test_by_itself_it_comes_where_nothing_but_rejections_is_there() -> None:
     assert objective.guard(Shares(0.2, 0.8)) is None
     assert objective.guard(Shares(0.0, 0.8)) is None, "the rest anchors, and tells Z0"
     with pytest.raises(ConfigError, match=r"objective.guard must be a number or 'auto', found 'x'"):
-        PMPOConfig(guard="x").check("negative", closed_form_kl=False)
+        PMPOConfig(guard="x").check("negative", LMConfig())
 
 
 def test_with_it_a_small_beta_is_no_reason_to_warn() -> None:

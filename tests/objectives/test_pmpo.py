@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from suite.config.fields import ConfigError
+from suite.domains.bandit.config import BanditConfig
+from suite.domains.language.config import LMConfig
 from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.config import PMPOConfig
 from suite.objectives.pmpo import bind, pmpo
@@ -180,5 +182,5 @@ def test_a_covariance_weight_needs_the_parts_of_the_divergence() -> None:
     with pytest.raises(ValueError, match=r"covariance_weight needs feedback\.kl_parts"):
         pmpo(random_feedback(), alpha=0.5, beta=1.0, covariance_weight=10)
     with pytest.raises(ConfigError, match=r"covariance_weight=10 needs a Gaussian policy"):
-        PMPOConfig(covariance_weight=10).check("mixed", closed_form_kl=False)
-    PMPOConfig(covariance_weight=10).check("mixed", closed_form_kl=True)
+        PMPOConfig(covariance_weight=10).check("mixed", LMConfig())
+    PMPOConfig(covariance_weight=10).check("mixed", BanditConfig())

@@ -10,7 +10,7 @@ from suite.domains.language.offline import Rows
 from suite.feedback.label_noise import LabelNoise
 from suite.objectives.base import build_objective
 from suite.system import distributed
-from tests.conftest import Tiny
+from tests.conftest import Tiny, parts_of
 
 SHAPES = {
     "K samples": [],
@@ -24,9 +24,7 @@ def domain(request: pytest.FixtureRequest, tiny: Tiny, shared_results: Path) -> 
     config = tiny("rows", "domain.batch_size=8", *request.param)
     torch.manual_seed(0)
     rows = Rows(
-        config.domain, label_noise=LabelNoise("mixed"), divergence="forward", seed=0,
-        cache=shared_results, device=torch.device("cpu"),
-    )  # fmt: skip
+        config.domain, parts_of(LabelNoise("mixed"), seed=0, cache=shared_results))  # fmt: skip
     with torch.no_grad():  # away from the reference, where the KL has no gradient
         for parameter in rows.policy.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

@@ -6,16 +6,15 @@ Shapes: N points in the archive, B of a batch, D variables.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from suite.config.contracts import DomainParts
 from suite.domains.bandit.archive_config import ArchiveConfig
 from suite.domains.bandit.policy import GaussianPolicy, GaussianSearch
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import LabelNoise
 from suite.feedback.labelling import label_by_rank
 from suite.system import distributed
 
@@ -37,27 +36,19 @@ class Archive(GaussianSearch):
 
     dimensions = None
 
-    def __init__(
-        self,
-        settings: ArchiveConfig,
-        *,
-        label_noise: LabelNoise,
-        divergence: str,
-        seed: int,
-        cache: Path,
-    ) -> None:
+    def __init__(self, settings: ArchiveConfig, parts: DomainParts) -> None:
         super().__init__(settings.function)
         self.settings = settings
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(parts.seed)
         centre = 1.6 * torch.rand(settings.dimensions, generator=self.generator) - 0.8
         noise = torch.randn(settings.points, settings.dimensions, generator=self.generator)
         self.points = (centre + settings.spread * noise).clamp(-1, 1)
         self.scores = self.score(self.points)
         true = label_by_rank(self.scores[None], *self.counts())
-        self.shares = label_noise.shares(
+        self.shares = parts.label_noise.shares(
             Shares(true.accept.mean().item(), true.reject.mean().item())
         )
-        said = label_noise.apply(true, self.shares, torch.Generator().manual_seed(seed))
+        said = parts.label_noise.apply(true, self.shares, torch.Generator().manual_seed(parts.seed))
         self.labels = Labels(said.accept[0], said.reject[0])
         policy = GaussianPolicy(self.points.mean(0), 1.0)
         with torch.no_grad():

@@ -1,20 +1,21 @@
 """Settings of the archive domain."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from suite.config.contracts import DomainConfig, DomainParts
 from suite.config.fields import ConfigError, key
+
+if TYPE_CHECKING:
+    from suite.domains.bandit.archive import Archive
 
 
 @dataclass
-class ArchiveConfig:
+class ArchiveConfig(DomainConfig):
     """Propose a better point from a fixed archive of scored ones."""
 
-    closed_form_kl: ClassVar[bool] = False  # its KL is a cloning of data, not a closed form
-    offline: ClassVar[bool] = True
-    needs_moving_reference: ClassVar[bool] = False
-    batch_size_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
-    shardable: ClassVar[bool] = False  # whether its networks may be spread over ranks
+    recorded: ClassVar[bool] = True
+    batch_size_key: ClassVar[str | None] = "batch_size"
     name: Literal["archive"] = key("archive", "this domain")
     function: Literal["sphere", "rosenbrock", "schwefel"] = key(
         "sphere", "function that scored the points; asked again only for evaluation"
@@ -36,14 +37,13 @@ class ArchiveConfig:
                 f" {self.accept:g} + {self.reject:g}"
             )
 
-    def check_machine(self) -> None:
-        """Need nothing that is not part of every installation."""
-
     @property
     def task(self) -> str:
         """What the report calls this problem."""
         return f"{self.function}-{self.dimensions}d-archive"
 
-    def accepted_mean(self) -> float | None:
-        """Return nothing: the archive is no sample of the policy."""
-        return None
+    def build(self, parts: DomainParts) -> "Archive":
+        """Build the domain."""
+        from suite.domains.bandit.archive import Archive
+
+        return Archive(self, parts)

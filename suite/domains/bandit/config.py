@@ -1,19 +1,21 @@
 """Settings of the bandit domain."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from suite.config.contracts import DomainConfig, DomainParts
 from suite.config.fields import ConfigError, key
+
+if TYPE_CHECKING:
+    from suite.domains.bandit.online import Bandit
 
 
 @dataclass
-class BanditConfig:
+class BanditConfig(DomainConfig):
     """A continuous bandit: minimise a known function from ranked samples."""
 
     closed_form_kl: ClassVar[bool] = True
-    needs_moving_reference: ClassVar[bool] = False
-    batch_size_key: ClassVar[str] = "contexts"  # how many groups a batch has, which ranks share
-    shardable: ClassVar[bool] = False  # whether its networks may be spread over ranks
+    batch_size_key: ClassVar[str | None] = "contexts"
     name: Literal["bandit"] = key("bandit", "this domain")
     function: Literal["sphere", "rosenbrock", "schwefel"] = key("sphere", "function to minimise")
     dimensions: int = key(10, "number of variables", at_least=2)
@@ -31,9 +33,6 @@ class BanditConfig:
                 f" found {self.top} + {self.bottom}"
             )
 
-    def check_machine(self) -> None:
-        """Need nothing that is not part of every installation."""
-
     @property
     def task(self) -> str:
         """What the report calls this problem."""
@@ -44,3 +43,13 @@ class BanditConfig:
         from suite.objectives.bounds import top_mean
 
         return top_mean(self.samples, self.top) if self.top == self.bottom else None
+
+    def samples_per_context(self) -> int:
+        """Return K."""
+        return self.samples
+
+    def build(self, parts: DomainParts) -> "Bandit":
+        """Build the domain."""
+        from suite.domains.bandit.online import Bandit
+
+        return Bandit(self, parts)

@@ -4,16 +4,15 @@ Shapes: B groups, K samples per group, D variables.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from suite.config.contracts import DomainParts
 from suite.domains.bandit.config import BanditConfig
 from suite.domains.bandit.policy import GaussianPolicy, GaussianSearch
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import LabelNoise
 from suite.feedback.labelling import label_by_rank
 from suite.policies.divergences import GaussianKL
 from suite.policies.gaussian import compare
@@ -35,25 +34,17 @@ class Bandit(GaussianSearch):
     with its value on the box's edge.
     """
 
-    def __init__(
-        self,
-        settings: BanditConfig,
-        *,
-        label_noise: LabelNoise,
-        divergence: str,
-        seed: int,
-        cache: Path,
-    ) -> None:
+    def __init__(self, settings: BanditConfig, parts: DomainParts) -> None:
         super().__init__(settings.function)
         self.settings = settings
-        self.label_noise = label_noise
-        self.divergence = divergence
+        self.label_noise = parts.label_noise
+        self.divergence = parts.divergence
         self.dimensions = settings.dimensions
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(parts.seed)
         start = 1.6 * torch.rand(settings.dimensions, generator=self.generator) - 0.8
         self.start_from(GaussianPolicy(start, settings.initial_std))
         true = Shares(settings.top / settings.samples, settings.bottom / settings.samples)
-        self.shares = label_noise.shares(true)
+        self.shares = parts.label_noise.shares(true)
 
     def train_dataloader(self) -> Iterator[BanditBatch]:
         """Yield groups of samples of the reference; the best are accepted, the worst rejected."""

@@ -58,14 +58,6 @@ class GaussianSearch:
         """Return −f, [...] from [..., D]; outside the box it has its value on the edge."""
         return -self.function(x.clamp(-1, 1) * self.half_width)
 
-    def auxiliary_losses(self, batch: Any) -> dict[str, Tensor]:
-        """Return nothing: the policy is all there is."""
-        return {}
-
-    def diagnostics(self) -> dict[str, float]:
-        """Return nothing: the loss says it all."""
-        return {}
-
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Score the policy's mean; `kl` is the divergence from the policy of the start."""
@@ -76,10 +68,6 @@ class GaussianSearch:
             "kl": kl.total().item(),
             "std": std.mean().item(),
         }
-
-    def examples(self) -> list[dict[str, Any]]:
-        """Return nothing: the numbers say it all."""
-        return []
 
     def save(self, folder: Path) -> None:
         """Write mean and deviation as JSON, in the function's own units."""

@@ -2,9 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from suite.config.contracts import DomainConfig, DomainParts
 from suite.config.fields import ConfigError, key, section
+
+if TYPE_CHECKING:
+    from suite.domains.control.online import Control
 
 
 @dataclass
@@ -31,7 +35,7 @@ class CriticConfig:
 
 
 @dataclass
-class TaskConfig:
+class TaskConfig(DomainConfig):
     """A task, actor and critic, and how they are evaluated: with and without acting in between."""
 
     task: str = key(
@@ -92,6 +96,14 @@ class TaskConfig:
 
         check_task(self.task, self.gymnasium)
 
+    def prepare_film(self) -> None:
+        """Choose a renderer, which must happen before MuJoCo is imported; raises ConfigError."""
+        from suite.domains.control.tasks import require
+        from suite.domains.control.video import choose_renderer
+
+        require("imageio")
+        choose_renderer()
+
     @property
     def gymnasium(self) -> bool:
         """Whether the task is Gymnasium's, told by the version at its end."""
@@ -109,8 +121,7 @@ class ControlConfig(TaskConfig):
 
     closed_form_kl: ClassVar[bool] = True
     needs_moving_reference: ClassVar[bool] = True  # it samples the actions, and judges them
-    batch_size_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
-    shardable: ClassVar[bool] = False  # whether its networks may be spread over ranks
+    batch_size_key: ClassVar[str | None] = "batch_size"
     name: Literal["control"] = key("control", "this domain")
     num_envs: int = key(
         1, "environments; more than one run in processes of their own, stepped together", at_least=1
@@ -160,3 +171,13 @@ class ControlConfig(TaskConfig):
         if self.labels == "sign":
             return above_average_mean(self.samples)
         return top_mean(self.samples, self.top) if self.top == self.bottom else None
+
+    def samples_per_context(self) -> int:
+        """Return K."""
+        return self.samples
+
+    def build(self, parts: DomainParts) -> "Control":
+        """Build the domain."""
+        from suite.domains.control.online import Control
+
+        return Control(self, parts)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError
 from suite.domains.control.environments import Environments
 from suite.domains.control.episodes import Recorded, describe, read, transitions
@@ -19,8 +20,9 @@ from suite.domains.control.evaluation import check_support, measure, play
 from suite.domains.control.networks import ActorCritic
 from suite.domains.control.offline_config import OfflineConfig
 from suite.domains.control.recording import recorded_here
+from suite.domains.control.video import film
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import LabelNoise, RunningShares
+from suite.feedback.label_noise import RunningShares
 from suite.feedback.labelling import label_by_sign
 from suite.system import distributed
 
@@ -50,20 +52,12 @@ class Offline:
     dimensions = None
     evaluation_stream = (1,)  # what the seeds of its episodes begin with, as in control
 
-    def __init__(
-        self,
-        settings: OfflineConfig,
-        *,
-        label_noise: LabelNoise,
-        divergence: str,
-        seed: int,
-        cache: Path,
-    ) -> None:
+    def __init__(self, settings: OfflineConfig, parts: DomainParts) -> None:
         self.settings = settings
-        self.label_noise = label_noise
-        self.generator = torch.Generator().manual_seed(seed)
+        self.label_noise = parts.label_noise
+        self.generator = torch.Generator().manual_seed(parts.seed)
         path = settings.path
-        folder = recorded_here(settings, cache / "recordings") if path is None else Path(path)
+        folder = recorded_here(settings, parts.cache / "recordings") if path is None else Path(path)
         episodes = read(folder)
         logger.info("%s: %s", folder, describe(episodes))
         self.data = transitions(episodes, settings.n_step, settings.discount)
@@ -185,9 +179,9 @@ class Offline:
         check_support(self.settings, extremes, begun=self.drawn > 0)
         return measure(policy, self.start, played, self.settings.discount)
 
-    def examples(self) -> list[dict[str, Any]]:
-        """Return nothing: the numbers say it all."""
-        return []
+    def film(self, path: Path) -> float:
+        """Write the first evaluation episode as an MP4, and return its return."""
+        return film(self, path)
 
     def save(self, folder: Path) -> None:
         """Write the networks' weights; the run's config.yaml says what they are weights of."""

@@ -2,10 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError, key, section
 from suite.domains.control.config import NetworkConfig, TaskConfig
+
+if TYPE_CHECKING:
+    from suite.domains.control.offline import Offline
 
 
 @dataclass
@@ -31,11 +35,9 @@ class RecordingConfig:
 class OfflineConfig(TaskConfig):
     """An actor and a critic that learn from recorded episodes alone."""
 
-    closed_form_kl: ClassVar[bool] = False  # its KL is a cloning of data, not a closed form
-    offline: ClassVar[bool] = True
+    recorded: ClassVar[bool] = True
     needs_moving_reference: ClassVar[bool] = True  # it is the target critic
-    batch_size_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
-    shardable: ClassVar[bool] = False  # whether its networks may be spread over ranks
+    batch_size_key: ClassVar[str | None] = "batch_size"
     name: Literal["offline"] = key("offline", "this domain")
     path: str | None = key(
         None,
@@ -58,6 +60,8 @@ class OfflineConfig(TaskConfig):
         if self.path is not None and not Path(self.path).exists():
             raise ConfigError(f"domain.path={self.path}: no such file or folder")
 
-    def accepted_mean(self) -> float | None:
-        """Return nothing: the data are no samples of the policy."""
-        return None
+    def build(self, parts: DomainParts) -> "Offline":
+        """Build the domain."""
+        from suite.domains.control.offline import Offline
+
+        return Offline(self, parts)

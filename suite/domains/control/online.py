@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from suite.config.contracts import DomainParts
 from suite.domains.control.config import ControlConfig
 from suite.domains.control.environments import Environments, Outcome
 from suite.domains.control.evaluation import check_support, measure, play
 from suite.domains.control.networks import ActorCritic
 from suite.domains.control.nstep import NStepWindow, Transition
 from suite.domains.control.replay import Replay
+from suite.domains.control.video import film
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import LabelNoise, RunningShares
+from suite.feedback.label_noise import RunningShares
 from suite.feedback.labelling import label_by_rank, label_by_sign
 from suite.policies.gaussian import Gaussian, compare
 from suite.system import distributed
@@ -49,26 +51,19 @@ class Control:
 
     training_stream, evaluation_stream = (0,), (1,)  # what the seeds of their episodes begin with
 
-    def __init__(
-        self,
-        settings: ControlConfig,
-        *,
-        label_noise: LabelNoise,
-        divergence: str,
-        seed: int,
-        cache: Path,
-    ) -> None:
+    def __init__(self, settings: ControlConfig, parts: DomainParts) -> None:
         self.settings = settings
-        self.label_noise = label_noise
-        self.divergence = divergence
-        self.generator = torch.Generator().manual_seed(seed)
-        self.environments = Environments(settings, (*self.training_stream, seed), settings.num_envs)
+        self.label_noise = parts.label_noise
+        self.divergence = parts.divergence
+        self.generator = torch.Generator().manual_seed(parts.seed)
+        stream = (*self.training_stream, parts.seed)
+        self.environments = Environments(settings, stream, settings.num_envs)
         sizes = (self.environments.observation_size, self.environments.action_size)
         self.dimensions = self.environments.action_size
         self.policy = ActorCritic(settings, *sizes)
         self.reference = copy.deepcopy(self.policy).requires_grad_(False)
         self.start = copy.deepcopy(self.policy).requires_grad_(False)
-        self.replay = Replay(settings.replay_size, *sizes, seed)
+        self.replay = Replay(settings.replay_size, *sizes, parts.seed)
         self.windows = [
             NStepWindow(settings.n_step, settings.discount) for _ in range(settings.num_envs)
         ]
@@ -221,9 +216,9 @@ class Control:
             "env_steps": float(self.environments.steps),
         }
 
-    def examples(self) -> list[dict[str, Any]]:
-        """Return nothing: the numbers say it all."""
-        return []
+    def film(self, path: Path) -> float:
+        """Write the first evaluation episode as an MP4, and return its return."""
+        return film(self, path)
 
     def save(self, folder: Path) -> None:
         """Write the networks' weights; the run's config.yaml says what they are weights of."""

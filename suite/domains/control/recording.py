@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 from typing_extensions import override
 
+from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError
 from suite.config.schema import ReferenceConfig
 from suite.domains.control.config import ControlConfig, CriticConfig
@@ -45,8 +46,8 @@ SAVED_EVERY = 1000  # updates
 class Recording(Control):
     """Control that remembers whole episodes as they were acted, random actions and all."""
 
-    def __init__(self, settings: ControlConfig, **parts: Any) -> None:
-        super().__init__(settings, **parts)
+    def __init__(self, settings: ControlConfig, parts: DomainParts) -> None:
+        super().__init__(settings, parts)
         self.current: list[list[Tensor]] = []
         self.episodes: list[dict[str, Tensor]] = []
 
@@ -140,10 +141,13 @@ def record(settings: OfflineConfig, checkpoint: Path) -> list[Episode]:
         torch.manual_seed(plan.seed)
         domain = Recording(
             of_control(settings),
-            label_noise=LabelNoise("mixed"),
-            divergence="forward",
-            seed=plan.seed,
-            cache=checkpoint.parent,
+            DomainParts(
+                label_noise=LabelNoise("mixed"),
+                divergence="forward",
+                seed=plan.seed,
+                cache=checkpoint.parent,
+                device=torch.device("cpu"),
+            ),
         )
         objective = build_objective(
             PMPOConfig(covariance_weight=COVARIANCE_WEIGHT), "mixed", domain.dimensions

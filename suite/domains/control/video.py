@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from suite.config.fields import ConfigError
 
 if TYPE_CHECKING:
+    from suite.domains.control.offline import Offline
     from suite.domains.control.online import Control
 
 FRAMES_PER_SECOND = 25
@@ -36,7 +37,7 @@ def choose_renderer() -> None:
     )
 
 
-def film(domain: "Control", path: Path) -> float:
+def film(domain: "Control | Offline", path: Path) -> float:
     """Write the first evaluation episode as an MP4, and return its return."""
     import imageio.v2 as imageio
     import torch

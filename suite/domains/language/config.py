@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from suite.config.contracts import Card, DomainConfig, DomainParts
 from suite.config.fields import ConfigError, key, section
+
+if TYPE_CHECKING:
+    from suite.domains.language.online import LanguageModel
 
 Attention = Literal["default", "sdpa", "eager", "flash_attention_2"]
 
@@ -74,16 +78,16 @@ class RewardConfig:
 
 
 @dataclass
-class LMConfig:
+class LMConfig(DomainConfig):
     """Prompts, completions sampled from the reference, and a judge."""
 
-    closed_form_kl: ClassVar[bool] = False
-    needs_moving_reference: ClassVar[bool] = False
-    batch_size_key: ClassVar[str] = "prompts"  # how many groups a batch has, which ranks share
-    shardable: ClassVar[bool] = True  # whether its networks may be spread over ranks
+    batch_size_key: ClassVar[str | None] = "prompts"
+    shardable: ClassVar[bool] = True
     name: Literal["lm"] = key("lm", "this domain")
-    task: Literal["arithmetic", "letters", "prompts"] = key(
-        "arithmetic", "language task; `prompts` takes yours"
+    task: str = key(
+        "arithmetic",
+        "language task: arithmetic, letters, `prompts` for those of a file, or a plug-in's",
+        kind="task",
     )
     digits: int = key(2, "largest number of digits of an operand", at_least=1, at_most=9)
     prompts_path: str | None = key(
@@ -149,9 +153,37 @@ class LMConfig:
         check_installed(self.prompts_path, self.lora)
         check_there("domain.prompts_path", self.prompts_path)
 
-    def accepted_mean(self) -> float | None:
-        """Return nothing: for language only the bound of theory §2 is known."""
+    def samples_per_context(self) -> int:
+        """Return K."""
+        return self.samples
+
+    def why_reference_is_frozen(self) -> str | None:
+        """With adapters the reference is the model without them."""
+        return frozen_by(self.lora)
+
+    def card(self) -> Card:
+        """Say which prompts and which judge taught the model."""
+        prompts = f"prompts of `{self.prompts_path}`" if self.prompts_path else None
+        data = f"{prompts or f'{self.name}: {self.task}'}, judged by `{self.judge}`"
+        return Card(data, self.model.path, library_of(self.lora))
+
+    def build(self, parts: DomainParts) -> "LanguageModel":
+        """Build the domain."""
+        from suite.domains.language.online import LanguageModel
+
+        return LanguageModel(self, parts)
+
+
+def frozen_by(lora: LoraConfig) -> str | None:
+    """Name the setting with which the reference must be frozen, and why; None without adapters."""
+    if not lora.rank:
         return None
+    return "domain.lora.rank above 0, where the reference is the model without its adapters"
+
+
+def library_of(lora: LoraConfig) -> str:
+    """Return the library that loads what is exported."""
+    return "peft" if lora.rank and not lora.merge else "transformers"
 
 
 def check_dtype(dtype: str, lora: LoraConfig) -> None:

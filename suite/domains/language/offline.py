@@ -13,6 +13,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
+from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError
 from suite.domains.language import batching as encoding
 from suite.domains.language.batching import Encoded, RowsBatch
@@ -23,7 +24,6 @@ from suite.domains.language.offline_config import RowsConfig
 from suite.domains.language.schema import Group, load_rows
 from suite.domains.language.scoring import can_share, check_model, compare
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
-from suite.feedback.label_noise import LabelNoise
 from suite.objectives.pmpo import smallest_beta
 from suite.system import distributed
 
@@ -33,28 +33,19 @@ logger = logging.getLogger(__name__)
 class Rows:
     """Batches of a file's rows, in an order that the seed fixes; nothing is sampled."""
 
-    def __init__(
-        self,
-        settings: RowsConfig,
-        *,
-        label_noise: LabelNoise,
-        divergence: str,
-        seed: int,
-        cache: Path,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, settings: RowsConfig, parts: DomainParts) -> None:
         self.settings = settings
-        self.label_noise = label_noise
-        self.divergence = divergence
-        self.seed = seed
+        self.label_noise = parts.label_noise
+        self.divergence = parts.divergence
+        self.seed = parts.seed
         self.dimensions = None
         name, data = settings.model, settings.data
-        self.made = made_here(settings.builtin, cache) if data.path is None else None
+        self.made = made_here(settings.builtin, parts.cache) if data.path is None else None
         if self.made is not None:
             name, data = name or str(self.made.model), self.made.data(data)
         assert name is not None  # the configuration was checked
         read = {key: load_rows(path, data, key) for key, path in data.files().items()}
-        self.pair = load_pair(name, settings, "domain.model", device)
+        self.pair = load_pair(name, settings, "domain.model", parts.device)
         self.policy, self.reference, self.tokenizer = self.pair
         self.networks = Networks(self.policy, self.reference)
         check_model(inner(self.policy), "domain.model")
@@ -62,7 +53,7 @@ class Rows:
         counts: Counter[str] = Counter()
         encoded = [self.encode(*each, counts) for each in read.values()]
         rows, self.held_out = self.split(*encoded)
-        self.shares = label_noise.shares(self.label_shares(rows))
+        self.shares = parts.label_noise.shares(self.label_shares(rows))
         self.rows = self.with_visible_labels(rows)
         self.tell(counts)
         self.state = {"epoch": 0, "position": 0}
@@ -166,10 +157,6 @@ class Rows:
         )
         return found
 
-    def auxiliary_losses(self, batch: RowsBatch) -> dict[str, Tensor]:
-        """Return nothing: the policy is all there is."""
-        return {}
-
     def diagnostics(self) -> dict[str, float]:
         """Return which epoch it is."""
         return {"epoch": float(self.state["epoch"])}
@@ -211,10 +198,6 @@ class Rows:
         length = torch.bincount(batch.tokens.owner, minlength=batch.accept.numel())
         sign = (batch.accept.sign() - batch.reject.sign()).flatten()
         return self.compare(batch, "forward")[0], length, sign
-
-    def examples(self) -> list[dict[str, Any]]:
-        """Return nothing: the numbers say it all."""
-        return []
 
     def save(self, folder: Path) -> None:
         """Write model (or adapter), tokenizer and model card."""

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
+from suite.config.contracts import Card, DomainConfig, DomainParts
 from suite.config.fields import ConfigError, key, section
 from suite.domains.language.config import (
     Attention,
@@ -13,7 +14,12 @@ from suite.domains.language.config import (
     check_dtype,
     check_installed,
     check_there,
+    frozen_by,
+    library_of,
 )
+
+if TYPE_CHECKING:
+    from suite.domains.language.offline import Rows
 
 
 @dataclass
@@ -66,13 +72,12 @@ class BuiltinConfig:
 
 
 @dataclass
-class RowsConfig:
+class RowsConfig(DomainConfig):
     """Rows of prompts, completions and what somebody thought of them."""
 
-    closed_form_kl: ClassVar[bool] = False
-    needs_moving_reference: ClassVar[bool] = False
-    batch_size_key: ClassVar[str] = "batch_size"  # how many groups a batch has, which ranks share
-    shardable: ClassVar[bool] = True  # whether its networks may be spread over ranks
+    batch_size_key: ClassVar[str | None] = "batch_size"
+    shardable: ClassVar[bool] = True
+    has_scores: ClassVar[bool] = False
     name: Literal["rows"] = key("rows", "this domain")
     data: DataConfig = section(DataConfig, "the rows")
     model: str | None = key(
@@ -112,6 +117,18 @@ class RowsConfig:
         for name, path in self.data.files().items():
             check_there(f"domain.data.{name}", path)
 
-    def accepted_mean(self) -> float | None:
-        """Return nothing: for language only the bound of theory §2 is known."""
-        return None
+    def why_reference_is_frozen(self) -> str | None:
+        """With adapters the reference is the model without them."""
+        return frozen_by(self.lora)
+
+    def card(self) -> Card:
+        """Say which rows taught the model."""
+        path = self.data.path
+        data = f"rows of `{path}`" if path else f"{self.name}: {self.task}"
+        return Card(data, self.model, library_of(self.lora))
+
+    def build(self, parts: DomainParts) -> "Rows":
+        """Build the domain."""
+        from suite.domains.language.offline import Rows
+
+        return Rows(self, parts)

@@ -11,6 +11,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
+from suite.config.contracts import DomainParts
 from suite.domains.language.config import LabelRuleConfig, LMConfig
 from suite.domains.language.generation import complete, decoded, scores_of, task_judge
 from suite.domains.language.head import Statistics
@@ -23,7 +24,7 @@ from suite.domains.language.scoring import can_share, check_model, compare
 from suite.domains.language.tasks import build_task, prompt_file
 from suite.domains.language.tokens import Sequence, Tokens, collate
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
-from suite.feedback.label_noise import LabelNoise, RunningShares
+from suite.feedback.label_noise import RunningShares
 from suite.feedback.labelling import label_by_rank, label_by_threshold
 from suite.system import distributed
 from suite.system.timing import timed
@@ -44,34 +45,25 @@ class LMBatch(NamedTuple):
 class LanguageModel:
     """Sample from the reference, judge, and compare the policy with the reference per token."""
 
-    def __init__(
-        self,
-        settings: LMConfig,
-        *,
-        label_noise: LabelNoise,
-        divergence: str,
-        seed: int,
-        cache: Path,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, settings: LMConfig, parts: DomainParts) -> None:
         self.settings = settings
-        self.label_noise = label_noise
-        self.divergence = divergence
+        self.label_noise = parts.label_noise
+        self.divergence = parts.divergence
         self.dimensions = None
         self.task = build_task(settings)
         self.prompts = self.task or prompt_file(settings)
         start = settings.model.path
         if start is None:
             assert self.task is not None  # the configuration was checked
-            start = str(reference_folder(settings, self.task, cache / "references"))
-        self.pair = load_pair(start, settings, "domain.model.path", device)
+            start = str(reference_folder(settings, self.task, parts.cache / "references"))
+        self.pair = load_pair(start, settings, "domain.model.path", parts.device)
         self.policy, self.reference, self.tokenizer = self.pair
         self.networks = Networks(self.policy, self.reference)
         check_model(inner(self.policy), "domain.model.path")
         self.share_prompt = can_share(inner(self.policy), self.tokenizer.pad_token_id)
-        self.judge = build_judge(settings, self.task, self.pair, Path(start), cache)
-        self.generator = torch.Generator().manual_seed(seed)
-        self.eval_seed = seed + 1_000_000
+        self.judge = build_judge(settings, self.task, self.pair, Path(start), parts.cache)
+        self.generator = torch.Generator().manual_seed(parts.seed)
+        self.eval_seed = parts.seed + 1_000_000
         evaluation = torch.Generator().manual_seed(self.eval_seed)
         self.held_out = self.draw(evaluation, settings.eval_prompts, held_out=True)
         self.start_logp = self.measure().reference_logp
@@ -186,14 +178,6 @@ class LanguageModel:
             entropy=divergence is not None,
         )
         return found
-
-    def auxiliary_losses(self, batch: LMBatch) -> dict[str, Tensor]:
-        """Return nothing: the policy is all there is."""
-        return {}
-
-    def diagnostics(self) -> dict[str, float]:
-        """Return nothing: the loss says it all."""
-        return {}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

@@ -12,13 +12,13 @@ from suite.feedback.label_noise import LabelNoise
 from suite.objectives.pmpo import pmpo
 from suite.runs.folder import RunFolder
 from suite.train import train
-from tests.conftest import Tiny
+from tests.conftest import Tiny, parts_of
 
 
 def archive(mode: str = "mixed", labels: LabelNoiseConfig | None = None, **keys: object) -> Archive:
     settings = ArchiveConfig(**{"dimensions": 3, "points": 200, **keys})
     label_noise = LabelNoise(mode, labels or LabelNoiseConfig())
-    return Archive(settings, label_noise=label_noise, divergence="forward", seed=0, cache=None)
+    return Archive(settings, parts_of(label_noise, seed=0, cache=None))
 
 
 def whole(domain: Archive) -> ArchiveBatch:

@@ -20,7 +20,7 @@ from suite.feedback.label_noise import LabelNoise
 from suite.objectives.mpo import BoundMPO
 from suite.runs.folder import RunFolder
 from suite.train import train
-from tests.conftest import Tiny
+from tests.conftest import Tiny, parts_of
 
 SMALL = NetworkConfig(hidden_size=8)
 
@@ -31,9 +31,7 @@ def small_control(tmp_path: Path, **changes: object) -> Control:
         actor=SMALL, critic_network=SMALL, replay_size=200,
     )  # fmt: skip
     settings = dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
-    return Control(
-        settings, label_noise=LabelNoise("mixed"), divergence="forward", seed=0, cache=tmp_path
-    )
+    return Control(settings, parts_of(LabelNoise("mixed"), seed=0, cache=tmp_path))
 
 
 def with_known_q(domain: Control, q: Callable[[Tensor], Tensor]) -> None:

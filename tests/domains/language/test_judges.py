@@ -26,7 +26,7 @@ from suite.feedback.label_noise import LabelNoise
 from suite.runs.folder import RunFolder
 from suite.train import train
 from tests import judging
-from tests.conftest import BASE, ROOT, SCHEDULE, Tiny
+from tests.conftest import BASE, ROOT, SCHEDULE, Tiny, parts_of
 from tests.domains.language.rows import write_rows
 
 TOKENIZER = character_tokenizer("abcdefghijklmnopqrstuvwxyz ?")
@@ -84,9 +84,7 @@ def test_batches_sampled_ahead_go_on_exactly(ahead: int, folder: Path, tmp_path:
     def made() -> LanguageModel:
         return LanguageModel(
             config_of(folder, tmp_path, f"domain.ahead={ahead}").domain,
-            label_noise=LabelNoise("mixed"), divergence="forward", seed=0, cache=tmp_path,
-            device=torch.device("cpu"),
-        )  # fmt: skip
+            parts_of(LabelNoise("mixed"), seed=0, cache=tmp_path))  # fmt: skip
 
     domain = made()
     stream = domain.train_dataloader()
@@ -219,10 +217,7 @@ def test_a_learned_reward_model_is_made_once_and_knows_the_task(tiny: Tiny, tmp_
     (made,) = (tmp_path / "rewards").glob("letters-*")
     before = made.stat().st_mtime_ns
     domain = LanguageModel(
-        config.domain, label_noise=LabelNoise("mixed"), divergence="forward", seed=5,
-        cache=tmp_path,
-        device=torch.device("cpu"),
-    )  # fmt: skip
+        config.domain, parts_of(LabelNoise("mixed"), seed=5, cache=tmp_path))  # fmt: skip
     assert made.stat().st_mtime_ns == before
     prompts, drawn, scores = domain.sampled(
         torch.Generator().manual_seed(1), 128, held_out=True, share=False

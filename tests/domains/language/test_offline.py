@@ -26,7 +26,7 @@ from suite.objectives.base import build_objective
 from suite.runs.folder import RunFolder
 from suite.train import train
 from suite.training.export import ExportError
-from tests.conftest import BASE, ROOT, SCHEDULE, Tiny
+from tests.conftest import BASE, ROOT, SCHEDULE, Tiny, parts_of
 from tests.domains.language.rows import GOOD, labelled, paired, scored, write_rows
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz .?:\n"
@@ -74,12 +74,7 @@ def config_of(data: Path | str, model: Path | str, *overrides: str) -> Config:
 
 def domain_of(config: Config, cache: Path) -> Rows:
     return Rows(
-        config.domain,
-        label_noise=LabelNoise(config.feedback, config.labels),
-        divergence="forward",
-        seed=0,
-        cache=cache,
-        device=torch.device("cpu"),
+        config.domain, parts_of(LabelNoise(config.feedback, config.labels), seed=0, cache=cache)
     )
 
 

@@ -1,17 +1,20 @@
-"""Language tasks by name; a new one is a file here and a line below."""
+"""Language tasks; a built-in one is a file here and a line in suite/config/registry.py."""
 
+from suite.config.registry import choose
 from suite.domains.language.config import LMConfig
 from suite.domains.language.tasks.arithmetic import Arithmetic
 from suite.domains.language.tasks.base import Task
-from suite.domains.language.tasks.letters import Letters
 from suite.domains.language.tasks.prompt_file import PromptFile
 
 
 def build_task(settings: LMConfig) -> Task | None:
-    """Build the built-in task that the settings name; none for prompts that are not ours."""
+    """Build the task that the settings name; None for the prompts of a file."""
     if settings.task == "prompts":
         return None
-    return Arithmetic(settings.digits) if settings.task == "arithmetic" else Letters()
+    if settings.task == "arithmetic":
+        return Arithmetic(settings.digits)
+    task: Task = choose("task", settings.task).found()
+    return task
 
 
 def prompt_file(settings: LMConfig) -> PromptFile:
