@@ -110,9 +110,7 @@ def chosen_class(values: dict[str, Any], overrides: list[str], group: str, origi
             name = changed.get("name", name)
     if not isinstance(name, str):
         known, found = ", ".join(known_names(group)), "nothing" if name is None else name
-        raise ConfigError(
-            f"{origin}: {group}.name must be one of {known}, or an import path; found {found}"
-        )
+        raise ConfigError(f"{origin}: {group}.name must be one of {known}; found {found}")
     try:
         return choose(group, name)
     except ConfigError as error:
