@@ -51,12 +51,10 @@ def stands_for(results: Path) -> dict[str, str]:
 def domain_of(words: list[str]) -> str:
     """The domain of the configuration or of the sweep that a command names."""
     for word in words:
-        path = Path(word)
-        sweep = ROOT / f"configs/sweeps/{word.removeprefix('DOMAIN=')}.yaml"
+        named = re.sub("^(DOMAIN|CONFIG)=", "", word)
+        path, sweep = Path(named), ROOT / f"configs/sweeps/{named}.yaml"
         if sweep.exists():
             path = sweep.parent / yaml.safe_load(sweep.read_text())["config"]
-        elif path.suffix != ".yaml":
-            path = Path(word.removeprefix("CONFIG="))
         if path.suffix == ".yaml":
             return str(yaml.safe_load((ROOT / path).read_text())["domain"]["name"])
     raise AssertionError(f"no configuration in {words}")
