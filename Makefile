@@ -95,5 +95,5 @@ bench-lm: $(READY) ## measure a step on rows against bare torch and TRL; writes 
 	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(VENV)/bin/python -m benchmarks.lm_step
 
-clean: ## remove .venv and caches; results stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+clean: ## remove .venv, the site and caches; results stay
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache
