@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; one to three minutes)"
 	@PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install -qq --disable-pip-version-check torch==2.13.0
-	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[control,rows,dev]'
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[control,language,dev]'
 	@touch $@
 
 sweep: $(READY) ## run what is left of a sweep and write its report (DOMAIN=lm, ARGS='key=value …')

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -34,11 +35,13 @@ def also_in(path: Path) -> Iterator[None]:
 def silence_libraries() -> None:
     """Keep Lightning's and transformers' notices of every run off the terminal; heavy to import."""
     import lightning.pytorch  # noqa: F401  (its import sets the level that is changed here)
-    from transformers.utils import logging as transformers_logging
 
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    transformers_logging.disable_progress_bar()
+    if find_spec("transformers") is not None:  # of the extra `language`
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
     # Known and harmless: a private call inside Lightning, the reference being in eval mode, and
     # that SLURM is installed where a run is not one of its jobs.
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")

@@ -2,13 +2,10 @@
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from suite.config.contracts import DomainConfig, DomainParts
+from suite.config.contracts import DomainConfig
 from suite.config.fields import ConfigError, key, section
-
-if TYPE_CHECKING:
-    from suite.domains.control.online import Control
 
 
 @dataclass
@@ -98,8 +95,8 @@ class TaskConfig(DomainConfig):
 
     def prepare_film(self) -> None:
         """Choose a renderer, which must happen before MuJoCo is imported; raises ConfigError."""
+        from suite.domains.control.rendering import choose_renderer
         from suite.domains.control.tasks import require
-        from suite.domains.control.video import choose_renderer
 
         require("imageio")
         choose_renderer()
@@ -119,6 +116,7 @@ class TaskConfig(DomainConfig):
 class ControlConfig(TaskConfig):
     """An actor and a critic that learn from the replay of an environment."""
 
+    implementation: ClassVar[str] = "suite.domains.control.online:Control"
     closed_form_kl: ClassVar[bool] = True
     needs_moving_reference: ClassVar[bool] = True  # it samples the actions, and judges them
     batch_size_key: ClassVar[str | None] = "batch_size"
@@ -175,9 +173,3 @@ class ControlConfig(TaskConfig):
     def samples_per_context(self) -> int:
         """Return K."""
         return self.samples
-
-    def build(self, parts: DomainParts) -> "Control":
-        """Build the domain."""
-        from suite.domains.control.online import Control
-
-        return Control(self, parts)

@@ -2,13 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from suite.config.contracts import Card, DomainConfig, DomainParts
+from suite.config.contracts import Card, DomainConfig
 from suite.config.fields import ConfigError, key, section
-
-if TYPE_CHECKING:
-    from suite.domains.language.online import LanguageModel
 
 Attention = Literal["default", "sdpa", "eager", "flash_attention_2"]
 
@@ -81,6 +78,7 @@ class RewardConfig:
 class LMConfig(DomainConfig):
     """Prompts, completions sampled from the reference, and a judge."""
 
+    implementation: ClassVar[str] = "suite.domains.language.online:LanguageModel"
     batch_size_key: ClassVar[str | None] = "prompts"
     shardable: ClassVar[bool] = True
     name: Literal["lm"] = key("lm", "this domain")
@@ -167,12 +165,6 @@ class LMConfig(DomainConfig):
         data = f"{prompts or f'{self.name}: {self.task}'}, judged by `{self.judge}`"
         return Card(data, self.model.path, library_of(self.lora))
 
-    def build(self, parts: DomainParts) -> "LanguageModel":
-        """Build the domain."""
-        from suite.domains.language.online import LanguageModel
-
-        return LanguageModel(self, parts)
-
 
 def frozen_by(lora: LoraConfig) -> str | None:
     """Name the setting with which the reference must be frozen, and why; None without adapters."""
@@ -210,8 +202,8 @@ def check_installed(path: str | None, lora: LoraConfig) -> None:
     """Raise ConfigError where reading a path or training adapters needs what is not installed."""
     from importlib.util import find_spec
 
-    needed = {"datasets": path is not None and not path.endswith(".jsonl")}
-    needed["peft"] = lora.rank > 0
+    needed = {"transformers": True, "tokenizers": True, "peft": lora.rank > 0}
+    needed["datasets"] = path is not None and not path.endswith(".jsonl")
     for name, wanted in needed.items():
         if wanted and find_spec(name) is None:
-            raise ConfigError(f"{name} is not installed: pip install 'pmpo-suite[rows]'")
+            raise ConfigError(f"{name} is not installed: pip install 'pmpo-suite[language]'")

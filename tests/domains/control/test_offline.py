@@ -18,9 +18,9 @@ from suite.domains.control.recording import mixture, recorded_here
 from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.pmpo import pmpo
 from suite.runs.folder import RunFolder
+from suite.testing import build
 from suite.train import train
 from tests.conftest import Tiny
-from tests.domains.test_contract import build
 
 
 def episode(length: int, terminated: bool = False, seed: int = 0, gain: float = 1.0) -> Episode:
