@@ -78,10 +78,11 @@ docs: $(READY) ## build the site of docs/ in build/docs/site; a broken link ends
 	@$(VENV)/bin/zensical build --clean --strict --config-file build/docs/mkdocs.yml
 	@! grep -rlE '(src|stylesheet"? href)="?(https?:)?//' build/docs/site --include='*.html'
 
-check: $(READY) ## what CI runs: format, lint, types, tests
+check: $(READY) ## what CI runs: format, lint, types, layers of imports, tests
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo
 	@$(MAKE) --no-print-directory test
 
 format: $(READY) ## rewrite the sources in the project's format

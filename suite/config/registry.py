@@ -73,7 +73,9 @@ def choose(kind: str, name: str) -> Choice:
     path = name if ":" in name else entry_point_path(what, name)
     found = imported(what.key, name, path)
     check_class(what, name, found)
-    return Choice(f"{found.__module__}:{found.__qualname__}", found)
+    own = f"{found.__module__}:{found.__qualname__}"
+    built_in = {path: name for name, path in what.built_in.items()}
+    return Choice(built_in.get(own, own), found)
 
 
 def canonical_name(kind: str, name: str) -> str:

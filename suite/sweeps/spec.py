@@ -249,7 +249,7 @@ def typed_axis(base: DictConfig, axis: str, values: list[Any], origin: str) -> l
     for value in values:
         try:
             OmegaConf.update(scratch, axis, value, merge=False)
-            use_canonical_names(scratch)
+            with_origin(f"{origin}: {axis}", partial(use_canonical_names, scratch))
         except OmegaConfBaseException as error:
             raise ConfigError(f"{origin}: {axis}: {first_line(error)}") from None
         found.append(OmegaConf.select(scratch, axis))
