@@ -17,6 +17,7 @@ import pytest
 
 from tests import processes
 from tests.conftest import ROOT, SCHEDULE, TINY_LM
+from tests.docs.pages import blocks, files
 
 PACKAGE = ROOT / "tests/example_package"
 ECHO = [key for key in TINY_LM if "digits" not in key] + ["domain.task=echo"]
@@ -219,6 +220,24 @@ def test_a_missing_misspelt_or_broken_plug_in_is_one_sentence(
     code, output = installed.suite("train", installed.write("coin.yaml", COIN), word)
     assert (code, output.count("\n")) == (2, 1), output
     assert message in output
+
+
+def test_the_page_on_extending_shows_the_package() -> None:
+    page = ROOT / "docs/extending.md"
+    shown = files(page)
+    own = {str(p.relative_to(PACKAGE)): p for p in PACKAGE.glob("*/[a-z]*.py")}
+    own = {name: f"# {name}\n{path.read_text()}" for name, path in own.items()}
+    assert {name: shown[name] for name in own} == own
+
+
+def test_the_configuration_on_the_page_trains(installed: Installed) -> None:
+    page = ROOT / "docs/extending.md"
+    (config,) = (b.text for b in blocks(page) if b.language == "yaml")
+    code, output = installed.suite("train", installed.write("shown.yaml", config))
+    assert code == 0, output
+    assert float(output.rpartition("score ")[2]) > 0.5, "the mean moved towards what is preferred"
+    installed.write("test_shown.py", files(page)["test_coin.py"])
+    installed.python("import pytest, sys; sys.exit(pytest.main(['-q', 'test_shown.py']))")
 
 
 def test_no_file_of_the_suite_knows_the_packages_name() -> None:
