@@ -140,6 +140,8 @@ def test_the_commands_within_a_pages_text_are_understood(page: Path, results: Pa
                 assert not words or words[0] in SUBCOMMANDS, command
             elif words[0] == "train" and "--help" not in words:
                 load(config_path(words[1]), words[2:])
+            elif words == ["sweep", "--list"]:
+                assert main(words) == 0
             elif words[0] == "sweep":
                 # Without the cluster: what is printed of it needs SLURM.
                 given = parse(words)
