@@ -18,9 +18,9 @@ from suite.commands import (
 )
 from suite.config.fields import ConfigError
 from suite.system.logs import set_up_logging
-from suite.system.signals import STOPPED
+from suite.system.signals import EXIT_STOPPED
 
-EXIT_USAGE, EXIT_INTERRUPTED = 2, STOPPED
+EXIT_USAGE, EXIT_INTERRUPTED = 2, EXIT_STOPPED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

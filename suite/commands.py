@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from suite.config.examples import config_path, sweep_path
 from suite.config.fields import ConfigError
 from suite.system.logs import silence_libraries
-from suite.system.signals import STOPPED, Interrupted
+from suite.system.signals import EXIT_STOPPED, Interrupted
 
 if TYPE_CHECKING:
     from suite.config.schema import Config
     from suite.sweeps.slurm_profile import Profile
     from suite.sweeps.spec import Sweep
 
-EXIT_FAILED, EXIT_INTERRUPTED = 1, STOPPED
+EXIT_FAILED, EXIT_INTERRUPTED = 1, EXIT_STOPPED
 
 
 def help_on_keys(given: Sequence[str]) -> int:
@@ -88,9 +88,9 @@ def act_sweep(options: argparse.Namespace) -> int:
     if options.dry_run:
         print_plan(sweep, options.retry)
         if profile is not None:
-            from suite.sweeps.slurm_submit import script
+            from suite.sweeps.slurm_executor import batch_script
 
-            print(script(sweep, profile))
+            print(batch_script(sweep, profile))
         return 0
     from suite.report.page import write_report
 
@@ -99,7 +99,7 @@ def act_sweep(options: argparse.Namespace) -> int:
         from suite.sweeps.slurm_submit import submit_report
 
         if new := submitted(sweep, profile, options.retry):
-            submit_report(sweep, profile, new, command_line(options))
+            submit_report(sweep, profile, new, write_report, command_line(options))
             print("a further job writes the report when they have ended")
         print(f"`suite status {sweep.name}` shows them, `suite cancel {sweep.name}` ends them")
         return 0
@@ -161,7 +161,7 @@ def complete(
         from suite.sweeps.local import launch
 
         return launch(sweep, options.parallel, options.retry)
-    from suite.sweeps.slurm_submit import follow
+    from suite.sweeps.slurm_follow import follow
 
     submitted(sweep, profile, options.retry)
     return follow(sweep, command)

@@ -18,7 +18,7 @@ from suite.objectives.base import build_objective
 from suite.runs.folder import RunFolder
 from suite.runs.lease import LeaseHeld, LeaseLost
 from suite.system import distributed
-from suite.system.logs import also_in
+from suite.system.logs import log_to_file
 from suite.system.memory import keep_freed_memory
 from suite.system.signals import Interrupted, interruptible
 from suite.training.callbacks import Checkpoint, Evaluate
@@ -65,9 +65,9 @@ def lead(config: Config, run: RunFolder, callbacks: Sequence[L.Callback]) -> dic
                 return told(run.summary() or {})
             run.create(config)
             run.begin()
-            with also_in(run.log_path):
+            with log_to_file(run.log_path):
                 resume, step = resume_point(run)
-                run.note("began", step)
+                run.record_event("began", step)
                 distributed.broadcast((None, resume))
                 return recorded(config, run, callbacks, resume)
     except LeaseLost:
@@ -127,13 +127,13 @@ def fit(
 
     def log(step: int, row: dict[str, float]) -> None:
         if first:
-            run.log(step, row)
+            run.log_metrics(step, row)
         tracker.log(step, row)
         progress.note(row)
 
     def show(step: int, rows: list[dict[str, Any]]) -> None:
         if first:
-            run.show(step, rows)
+            run.write_examples(step, rows)
         tracker.show(step, rows)
 
     saving = Checkpoint(run, config.trainer)

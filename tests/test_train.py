@@ -10,7 +10,8 @@ import pytest
 from suite.config.fields import ConfigError
 from suite.config.schema import Config
 from suite.evaluate import evaluate
-from suite.runs.folder import RunFolder, environment
+from suite.runs.environment import environment
+from suite.runs.folder import RunFolder
 from suite.runs.lease import LeaseHeld
 from suite.train import train
 from tests import processes

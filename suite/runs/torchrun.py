@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from suite.config.fields import ConfigError
 from suite.config.schema import Config
 from suite.runs.folder import RunFolder
-from suite.system.signals import STOP_SIGNALS, STOPPED
+from suite.system.signals import EXIT_STOPPED, STOP_SIGNALS
 
 
 def launched() -> bool:
@@ -36,5 +36,5 @@ def start_ranks(config: Config, arguments: Sequence[str]) -> int:
         signal.signal(number, lambda *_: process.send_signal(signal.SIGTERM))
     code = process.wait()
     if RunFolder.of(config).state() == "interrupted":
-        return STOPPED
+        return EXIT_STOPPED
     return 1 if code else 0

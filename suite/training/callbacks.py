@@ -16,7 +16,7 @@ from suite.config.schema import TrainerConfig
 from suite.domains.base import Domain, HasDiagnostics, HasExamples
 from suite.runs.folder import RunFolder
 from suite.system import distributed
-from suite.system.signals import NOTICE, STOP_SIGNALS
+from suite.system.signals import NOTICE_SIGNAL, STOP_SIGNALS
 from suite.training.module import PreferenceModule
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ class Checkpoint(StepCallback):
         # One answer for all: a signal may reach one rank before the others, or after it was asked.
         stop = distributed.any_rank(self.stopped_by is not None)
         if stop:
-            self.stopped_by = self.stopped_by or NOTICE
+            self.stopped_by = self.stopped_by or NOTICE_SIGNAL
             trainer.should_stop = True
         if due or trainer.should_stop:
             self.run.check_lease()

@@ -106,7 +106,7 @@ def test_random_streams_continue() -> None:
 def test_a_torn_metrics_line_ends_the_rows_and_rewinding_drops_later_ones(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     for step in (0, 5, 10, 15):
-        run.log(step, {"eval/score": step / 3})
+        run.log_metrics(step, {"eval/score": step / 3})
     with run.metrics_path.open("a") as file:
         file.write('{"step": 20, "eval/sc')
     assert read_json_lines(run.metrics_path)[1] == 1
@@ -138,7 +138,7 @@ def test_a_run_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
             pass
         other.kill()
         other.wait()
-    assert run.state() == "interrupted", "the system frees a dead owner's claim"
+    assert run.state() == "interrupted", "the system frees a dead owner's lease"
     with run.lease():
         assert run.state() == "running"
 
