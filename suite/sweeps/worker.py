@@ -125,7 +125,7 @@ def run_one(run: RunFolder) -> str:
             run.finish("failed", error=": ".join(named(error)))
         return "failed"
     except Interrupted as interruption:  # before the run's own handlers, or of several ranks
-        if several and distributed.place()[0] > 0:
+        if several and distributed.launcher_rank()[0] > 0:
             sys.exit(1)  # rank 0 was told too; or it died, and srun ends this one for it
         summary = {"status": "interrupted", "signal": str(interruption)}
     if summary["status"] == "interrupted":

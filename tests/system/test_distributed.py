@@ -52,7 +52,11 @@ def test_too_few_processes_are_told(tiny: Tiny, monkeypatch: pytest.MonkeyPatch)
 def test_a_process_alone_has_everything() -> None:
     items = torch.arange(5)
     assert torch.equal(distributed.local_slice(items), items)
-    assert (distributed.world_size(), distributed.rank(), distributed.mean(0.25)) == (1, 0, 0.25)
+    assert (distributed.world_size(), distributed.rank(), distributed.mean_over_ranks(0.25)) == (
+        1,
+        0,
+        0.25,
+    )
     assert distributed.any_rank(True)
     assert not distributed.any_rank(False)
     assert distributed.broadcast("word") == "word"

@@ -10,7 +10,7 @@ import pytest
 
 from suite.runs.folder import RunFolder
 from suite.train import train
-from suite.training.wandb_mirror import Tracker
+from suite.training.wandb_mirror import WandbMirror
 from tests import processes
 from tests.conftest import BASE, SCHEDULE, TINY, Tiny
 
@@ -118,11 +118,11 @@ class Broken:
 def test_a_mirror_that_breaks_is_dropped_with_a_warning(
     tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tracker = Tracker(tiny("bandit"), tmp_path)
-    tracker.run = Broken()
-    tracker.log(1, {"eval/score": 1.0})
-    tracker.log(2, {"eval/score": 1.0})
-    tracker.finish(failed=False)
+    mirror = WandbMirror(tiny("bandit"), tmp_path)
+    mirror.run = Broken()
+    mirror.write_row(1, {"eval/score": 1.0})
+    mirror.write_row(2, {"eval/score": 1.0})
+    mirror.finish(failed=False)
     assert caplog.text.count("Weights & Biases stopped, training goes on: gone") == 1
 
 
@@ -134,8 +134,8 @@ def test_disabled_means_not_even_imported(tiny: Tiny, tmp_path: Path) -> None:
     run.create(tiny("bandit", results=tmp_path))
     code = (
         "import sys, json\nfrom pathlib import Path\nfrom suite.config.loading import load\n"
-        "from suite.training.wandb_mirror import Tracker\n"
-        "Tracker(load(Path(sys.argv[1])), Path('.'))\nprint(json.dumps('wandb' in sys.modules))"
+        "from suite.training.wandb_mirror import WandbMirror\n"
+        "WandbMirror(load(Path(sys.argv[1])), Path('.'))\nprint(json.dumps('wandb' in sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(run.path / "config.yaml")],
