@@ -100,6 +100,16 @@ class HasFilm(Protocol):
         ...
 
 
+@runtime_checkable
+class HasNetworks(Protocol):
+    """A domain that can be sharded (`DomainConfig.shardable`)."""
+
+    @property
+    def networks(self) -> nn.Module:
+        """All networks as one module; every call of a network goes through it."""
+        ...
+
+
 def build_domain(config: Config, cache: Path) -> Domain:
     """Build the domain of a run; `cache` is a folder for what runs share."""
     parts = DomainParts(
@@ -107,7 +117,7 @@ def build_domain(config: Config, cache: Path) -> Domain:
         divergence=config.divergence,
         seed=config.seed,
         cache=cache,
-        device=distributed.device(config.trainer),
+        device=distributed.local_device(config.trainer.accelerator),
     )
     domain: Domain = config.domain.build(parts)
     return domain

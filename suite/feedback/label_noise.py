@@ -71,7 +71,7 @@ class RunningShares:
     def update(self, labels: Labels) -> None:
         """Take in a batch's true labels, [B, K] each; with several ranks each gives its part."""
         rate = min(1.0, distributed.world_size() * labels.accept.numel() / self.window)
-        now = (distributed.mean(weight.mean().item()) for weight in labels)
+        now = (distributed.mean_over_ranks(weight.mean().item()) for weight in labels)
         self.value = Shares(
             *(old + rate * (x - old) for old, x in zip(self.value, now, strict=True))
         )

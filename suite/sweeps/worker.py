@@ -115,7 +115,7 @@ def leave_unless_first_rank() -> None:
     """
     from suite.system import distributed
 
-    rank, *_ = distributed.place()
+    rank, *_ = distributed.launcher_rank()
     if rank > 0:
         sys.exit(1)
 
