@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from benchmarks.overhead import against
 from benchmarks.timing import Comparison
 from suite.config.loading import load
-from suite.domains.control.config import ControlConfig
 from suite.domains.control.environments import Environments
 from suite.domains.control.networks import ActorCritic
+from suite.domains.control.online_config import ControlConfig
 
 CONFIG = "configs/control/cartpole-swingup.yaml"
 SIZES = (5, 1)  # observation and action entries of the task

@@ -9,8 +9,8 @@ import pytest
 from suite.domains.control import recording
 from suite.domains.control.offline_config import OfflineConfig
 from suite.domains.language import builtin_rows, judges, pretraining
-from suite.domains.language.config import LMConfig
 from suite.domains.language.offline_config import BuiltinConfig
+from suite.domains.language.online_config import LMConfig
 from suite.domains.language.tasks.arithmetic import Arithmetic
 
 REFERENCE = "arithmetic-663bc4e1727a"

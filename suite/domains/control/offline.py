@@ -22,8 +22,8 @@ from suite.domains.control.offline_config import OfflineConfig
 from suite.domains.control.recording import recording_folder
 from suite.domains.control.video import film
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import RunningShares
 from suite.feedback.labelling import label_by_sign
+from suite.feedback.running_shares import RunningShares
 from suite.system import distributed
 
 logger = logging.getLogger(__name__)

@@ -22,11 +22,12 @@ from typing_extensions import override
 from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError
 from suite.config.schema import ReferenceConfig
-from suite.domains.control.config import ControlConfig, CriticConfig
+from suite.domains.control.config import CriticConfig
 from suite.domains.control.environments import Outcome
 from suite.domains.control.episodes import Episode, describe, write_minari
 from suite.domains.control.offline_config import OfflineConfig
 from suite.domains.control.online import Control
+from suite.domains.control.online_config import ControlConfig
 from suite.feedback.label_noise import LabelNoise
 from suite.objectives.base import build_objective
 from suite.objectives.config import PMPOConfig

@@ -18,7 +18,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from suite.domains.language.config import LMConfig, ModelConfig
 from suite.domains.language.generation import (
     complete,
     decoded,
@@ -27,6 +26,7 @@ from suite.domains.language.generation import (
     task_judge,
 )
 from suite.domains.language.offline_config import BuiltinConfig, DataConfig
+from suite.domains.language.online_config import LMConfig, ModelConfig
 from suite.domains.language.pretraining import reference_folder
 from suite.domains.language.tasks import build_task
 from suite.domains.language.tasks.base import Task

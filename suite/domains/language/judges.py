@@ -18,10 +18,10 @@ from transformers import (
 
 from suite.config.fields import ConfigError
 from suite.domains.language.chat import prompt_ids, template
-from suite.domains.language.config import LMConfig
 from suite.domains.language.generation import Judge, complete, decoded, scores_of, task_judge
 from suite.domains.language.io import Text
 from suite.domains.language.models import Pair, explained, inner
+from suite.domains.language.online_config import LMConfig
 from suite.domains.language.tasks.base import Task
 from suite.system.cache import cached
 

@@ -22,8 +22,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from suite.domains.language.config import LMConfig, PretrainConfig
+from suite.domains.language.config import PretrainConfig
 from suite.domains.language.generation import held_out_score
+from suite.domains.language.online_config import LMConfig
 from suite.domains.language.sampling import positions
 from suite.domains.language.tasks.base import Task
 from suite.domains.language.tokenizer import character_tokenizer

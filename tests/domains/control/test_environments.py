@@ -16,9 +16,9 @@ from torch import Tensor
 from suite.config.fields import ConfigError
 from suite.config.schema import Config
 from suite.domains.control import tasks
-from suite.domains.control.config import ControlConfig
 from suite.domains.control.environments import Environments, UnusableObservation, build
 from suite.domains.control.online import Control
+from suite.domains.control.online_config import ControlConfig
 from suite.runs.folder import RunFolder
 from suite.train import train
 from tests import processes
