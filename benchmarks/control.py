@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from benchmarks.overhead import against
 from benchmarks.timing import Comparison
 from suite.config.loading import load
-from suite.domains.control.config import ControlConfig
 from suite.domains.control.environments import Environments
 from suite.domains.control.networks import ActorCritic
+from suite.domains.control.online_config import ControlConfig
+from suite.domains.control.tasks import prepare_libraries
 
 CONFIG = "configs/control/cartpole-swingup.yaml"
 SIZES = (5, 1)  # observation and action entries of the task
@@ -88,6 +89,8 @@ def torchrl_sac() -> Callable[[], None]:
     """Return one update of torchrl's SAC from torchrl's replay, with networks of the same size."""
     from tensordict import TensorDict
     from tensordict.nn import NormalParamExtractor, TensorDictModule
+
+    prepare_libraries()
     from torchrl.data import Bounded, LazyTensorStorage, TensorDictReplayBuffer
     from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
     from torchrl.objectives import SACLoss, SoftUpdate

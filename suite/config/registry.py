@@ -16,9 +16,9 @@ from suite.config.fields import ConfigError
 
 DOMAINS = {
     "archive": "suite.domains.bandit.archive_config:ArchiveConfig",
-    "bandit": "suite.domains.bandit.config:BanditConfig",
-    "control": "suite.domains.control.config:ControlConfig",
-    "lm": "suite.domains.language.config:LMConfig",
+    "bandit": "suite.domains.bandit.online_config:BanditConfig",
+    "control": "suite.domains.control.online_config:ControlConfig",
+    "lm": "suite.domains.language.online_config:LMConfig",
     "offline": "suite.domains.control.offline_config:OfflineConfig",
     "rows": "suite.domains.language.offline_config:RowsConfig",
 }

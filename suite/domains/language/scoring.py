@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from suite.config.fields import ConfigError
 from suite.domains.language.head import Head, Statistics, token_statistics
 from suite.domains.language.models import Pair, as_reference, inner
-from suite.domains.language.tokens import Sequence, Tokens, attention, collate
+from suite.domains.language.packing import Sequence, Tokens, attention, collate
 from suite.feedback.feedback import TokenFeedback
 from suite.system.timing import add_count, timed
 
