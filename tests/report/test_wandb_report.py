@@ -11,7 +11,7 @@ from wandb_workspaces.reports.v2 import internal
 
 from suite.cli import main
 from suite.config.fields import ConfigError
-from suite.report.wandb_report import destination
+from suite.report.wandb_report import parse_destination
 from suite.runs.folder import RunFolder
 from suite.sweeps.spec import load_sweep
 from tests import processes
@@ -153,6 +153,6 @@ def test_destinations_are_checked_before_anything_else(
 ) -> None:
     for wrong in ("p", "us/", "/p", "a/b/c"):
         with pytest.raises(ConfigError, match="must be ENTITY/PROJECT"):
-            destination(wrong)
+            parse_destination(wrong)
     assert main(["report", str(made), *arguments(made.parent), "--wandb-sync"]) == 2
     assert "--wandb-sync needs --wandb ENTITY/PROJECT" in capsys.readouterr().err
