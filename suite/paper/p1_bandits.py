@@ -1,4 +1,4 @@
-"""Claim P1: on bandits each kind of feedback optimises, and mixed feedback equals DPO or better."""
+"""Claim P1: on bandits each kind of feedback optimises, mixed feedback at least as well as DPO."""
 
 from collections.abc import Sequence
 

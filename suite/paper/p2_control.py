@@ -1,4 +1,4 @@
-"""Claim P2: in control each kind of feedback learns, and mixed feedback equals MPO and DPO."""
+"""Claim P2: in control each kind of feedback learns, mixed feedback as well as MPO and DPO."""
 
 from collections.abc import Sequence
 

@@ -49,7 +49,8 @@ def judge(records: SweepRecords) -> Verdict:
         " do as much as cloning allows, and no more."
     )
     details = "Probability of improvement: " + "; ".join(
-        f"{one} over {other} {format_estimate(found)}" for (one, other), found in pairs.items()
+        f"{one} over {other} {format_estimate(probability)}"
+        for (one, other), probability in pairs.items()
     )
     pushed = [outcomes.get((f"{m}{PUSHED}", "Accept")) for m in REJECTING]
     if pushed == ["ahead", "ahead"]:

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matplotlib.figure import Figure
+
 from suite.config.fields import ConfigError
 from suite.report import figures, tables
 from suite.report.beta_map import BetaCurve, beta_curves
@@ -109,37 +111,40 @@ def draw(
     together: Sequence[Across],
     sweep: Sweep,
 ) -> dict[str, Drawn]:
-    """Save the figures as PNG and SVG; return them with their numbers."""
-    report, made = sweep.report, {}
+    """Save the figures that the runs allow; return them with their numbers, by name."""
+    report = sweep.report
+    drawings: dict[str, tuple[Figure, tables.Table]] = {}
     if finished:
-        made["learning_curves"] = (
+        drawings["learning_curves"] = (
             figures.learning_curves(finished, report), tables.learning_curves(finished, report)
         )  # fmt: skip
-        others = figures.diagnostics(finished, report)
-        if others is not None:
-            made["diagnostics"] = others, tables.diagnostics(finished, report)
-        fooled = figures.judges(finished, report)
-        if fooled is not None:
-            made["judges"] = fooled, tables.judges(finished)
+        if (figure := figures.diagnostics(finished, report)) is not None:
+            drawings["diagnostics"] = figure, tables.diagnostics(finished, report)
+        if (figure := figures.judges(finished, report)) is not None:
+            drawings["judges"] = figure, tables.judges(finished)
     if together:
-        made["profiles"] = figures.profiles(together), tables.profiles(together)
+        drawings["profiles"] = figures.profiles(together), tables.profiles(together)
     if curves:
-        made["beta_map"] = figures.beta_map(curves, report), tables.beta_map(curves, report)
+        drawings["beta_map"] = figures.beta_map(curves, report), tables.beta_map(curves, report)
     folder = sweep.folder / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {}
-    for name, (figure, table) in made.items():
-        files = {}
-        for suffix in ("png", "svg"):
-            buffer = io.BytesIO()
-            # Without a background of its own where the page's may be dark.
-            figure.savefig(buffer, format=suffix, dpi=150, transparent=suffix == "svg")
-            content = buffer.getvalue()
-            write_bytes(folder / f"{name}.{suffix}", content)
-            files[suffix] = base64.b64encode(content).decode()
-        write_text(folder / f"{name}.csv", table.csv)
-        drawn[name] = Drawn(**files, table=table)
-    return drawn
+    return {
+        name: save_drawing(folder, name, figure, table)
+        for name, (figure, table) in drawings.items()
+    }
+
+
+def save_drawing(folder: Path, name: str, figure: Figure, table: tables.Table) -> Drawn:
+    """Write a figure as PNG and SVG, and its numbers as CSV."""
+    files = {}
+    for suffix in ("png", "svg"):
+        buffer = io.BytesIO()
+        # An SVG has no background of its own: the page's may be dark.
+        figure.savefig(buffer, format=suffix, dpi=150, transparent=suffix == "svg")
+        write_bytes(folder / f"{name}.{suffix}", buffer.getvalue())
+        files[suffix] = base64.b64encode(buffer.getvalue()).decode()
+    write_text(folder / f"{name}.csv", table.csv)
+    return Drawn(**files, table=table)
 
 
 def log_end(record: RunRecord) -> str:

@@ -162,8 +162,8 @@ def read_records(path: Path) -> list[RunRecord]:
     """Read the records of a file; raises ConfigError where it is missing or damaged."""
     rows, broken = read_json_lines(path)
     if broken or not rows:
-        what = f"line {len(rows) + 1} is damaged" if broken else "no such file, or an empty one"
-        raise ConfigError(f"{path}: {what}; `suite claims` makes it")
+        problem = f"line {len(rows) + 1} is damaged" if broken else "no such file, or an empty one"
+        raise ConfigError(f"{path}: {problem}; `suite claims` makes it")
     records = []
     for row in rows:
         columns = row.pop("evaluations")

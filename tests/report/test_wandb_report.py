@@ -44,20 +44,20 @@ def arguments(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    with running() as found:
-        yield found
+    with running() as service:
+        yield service
 
 
 def report(made: Path, service: Service | None, *more: str, **env: str) -> tuple[int, str]:
     """Run the command against a service, or without any login."""
     home = str(made.parent / "home")
-    given = {**os.environ, "HOME": home, "NETRC": f"{home}/netrc", "WANDB_DIR": home, **env}
-    given.pop("WANDB_API_KEY", None)
+    environment = {**os.environ, "HOME": home, "NETRC": f"{home}/netrc", "WANDB_DIR": home, **env}
+    environment.pop("WANDB_API_KEY", None)
     Path(home).mkdir(exist_ok=True)
     if service is not None:
-        given |= {"WANDB_BASE_URL": service.address, "WANDB_API_KEY": KEY}
+        environment |= {"WANDB_BASE_URL": service.address, "WANDB_API_KEY": KEY}
     command = ["report", str(made), *arguments(made.parent), *more]
-    return processes.suite(*command, env=given)
+    return processes.suite(*command, env=environment)
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_offline_runs_figures_and_the_page_arrive(made: Path, service: Service) 
     assert "uploaded 4 offline runs" in output
     assert f"on Weights & Biases: {service.address}/us/p/reports/Mine--view0" in output
     assert KEY in service.keys
-    assert "RunResumeStatus" in service.asked, "a further attempt adds to what is there"
+    assert "RunResumeStatus" in service.operations, "a further attempt adds to what is there"
     sweep = load_sweep(made, arguments(made.parent))
     for config in sweep.points.values():
         run = service.runs[config.signature]
@@ -137,7 +137,7 @@ def test_without_login_and_where_the_service_refuses_one_sentence_says_so(
     assert "suite: Weights & Biases knows no login here: run `wandb login` once" in output
     assert "Traceback" not in output
 
-    def refuse(given: dict[str, Any]) -> dict[str, Any]:
+    def refuse(variables: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("permission denied for us/p")
 
     monkeypatch.setattr(service, "on_createartifact", refuse, raising=False)
