@@ -169,7 +169,8 @@ def complete(
 
 def act_claims(options: argparse.Namespace) -> int:
     """Run what is left of the claims' sweeps, and write their page."""
-    from suite.paper.claims import SIZES, folder, keep, load_claims, sweeps_of
+    from suite.paper.claims import SIZES, folder, load_claims, sweeps_of
+    from suite.paper.records import save_records
 
     if options.size not in SIZES:
         raise ConfigError(f"--size must be one of {', '.join(SIZES)}; found {options.size}")
@@ -196,7 +197,7 @@ def act_claims(options: argparse.Namespace) -> int:
             finished, stopped = complete(sweep, profile, options, command)
             all_finished = all_finished and finished
             write_report(sweep, command)
-            if not keep(sweep, name, folder(results, options.size)):
+            if not save_records(sweep, name, folder(results, options.size)):
                 print(f"{name}: runs are left; the same command goes on with them")
                 return EXIT_INTERRUPTED if stopped else EXIT_FAILED
     from suite.paper.page import write_page
@@ -277,12 +278,13 @@ def act_report(options: argparse.Namespace) -> int:
     page = write_report(sweep, command_line(options))
     summarise(sweep, page)
     if options.wandb:
-        from suite.report import wandb_report as sharing
+        from suite.report import wandb_report
 
-        entity, project = sharing.destination(options.wandb)
+        entity, project = wandb_report.parse_destination(options.wandb)
         if options.wandb_sync:
-            print(f"uploaded {sharing.sync(sweep, entity, project)} offline runs")
-        print(f"on Weights & Biases: {sharing.share(sweep, entity, project)}")
+            count = wandb_report.upload_offline_runs(sweep, entity, project)
+            print(f"uploaded {count} offline runs")
+        print(f"on Weights & Biases: {wandb_report.publish(sweep, entity, project)}")
     return 0
 
 
