@@ -1,7 +1,7 @@
 """Updates per second of the control domain, and environment steps per second.
 
-Both sides of a comparison act hardly at all while they are timed: the replay holds a thousand
-transitions, and ratios of updates to steps are set so that only updates count.
+Both sides of a comparison take almost no environment steps while they are timed: the replay holds a
+thousand transitions, and there are so many updates per step that only updates count.
 """
 
 import copy
@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.overhead import against
+from benchmarks.overhead import compare_with_suite
 from benchmarks.timing import Comparison
 from suite.config.loading import load
 from suite.domains.control.config import ControlConfig
@@ -22,12 +22,12 @@ from suite.domains.control.environments import Environments
 from suite.domains.control.networks import ActorCritic
 
 CONFIG = "configs/control/cartpole-swingup.yaml"
-SIZES = (5, 1)  # observation and action entries of the task
+SIZES = (5, 1)  # of the task's observation and action
 ONLY_UPDATES = ["domain.updates_per_env_step=1000"]
 
 
 def transitions(count: int) -> list[Tensor]:
-    """Return made-up transitions: observation, action, n-step reward, discount, observation."""
+    """Return random transitions: observation, action, n-step reward, discount, observation."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -120,14 +120,15 @@ def torchrl_sac() -> Callable[[], None]:
 
     critic = ValueOperator(Q(), in_keys=["observation", "action"])
     bounds = Bounded(-1, 1, (actions,))
-    loss_of = SACLoss(actor, critic, action_spec=bounds, num_qvalue_nets=1)  # ours has one too
-    loss_of.make_value_estimator(gamma=0.99)
-    follow = SoftUpdate(loss_of, tau=0.005)
-    optimizer = torch.optim.AdamW(loss_of.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
+    sac_loss = SACLoss(actor, critic, action_spec=bounds, num_qvalue_nets=1)  # ours has one too
+    sac_loss.make_value_estimator(gamma=0.99)
+    target_update = SoftUpdate(sac_loss, tau=0.005)
+    optimizer = torch.optim.AdamW(sac_loss.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
     observation, action, reward, _, after = transitions(1000)
-    off = torch.zeros(1000, 1, dtype=torch.bool)
+    false = torch.zeros(1000, 1, dtype=torch.bool)
     following = TensorDict(
-        {"observation": after, "reward": reward[:, None], "done": off, "terminated": off}, [1000]
+        {"observation": after, "reward": reward[:, None], "done": false, "terminated": false},
+        [1000],
     )
     replay = TensorDictReplayBuffer(storage=LazyTensorStorage(1000), batch_size=settings.batch_size)
     replay.extend(
@@ -135,26 +136,26 @@ def torchrl_sac() -> Callable[[], None]:
     )
 
     def step() -> None:
-        found = loss_of(replay.sample())
-        loss = found["loss_actor"] + found["loss_qvalue"] + found["loss_alpha"]
+        losses = sac_loss(replay.sample())
+        loss = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        follow.step()
+        target_update.step()
 
     return step
 
 
 def updates() -> dict[str, Comparison]:
-    """Return seconds per update of the suite, plain and compiled, and of the others."""
+    """Compare the seconds per update of the suite, plain and compiled, with the others'."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        turns = partial(against, path=CONFIG, folder=Path(name), turn=50, turns=60)
+        compare = partial(compare_with_suite, path=CONFIG, folder=Path(name), turn=50, turns=60)
         compiled = [*ONLY_UPDATES, "trainer.compile=true"]
         return {
-            "suite against bare torch": turns(bare_torch(), more=ONLY_UPDATES),
-            "suite, compiled, against bare torch": turns(bare_torch(), more=compiled),
-            "suite against torchrl's SAC": turns(torchrl_sac(), more=ONLY_UPDATES),
+            "suite against bare torch": compare(bare_torch(), overrides=ONLY_UPDATES),
+            "suite, compiled, against bare torch": compare(bare_torch(), overrides=compiled),
+            "suite against torchrl's SAC": compare(torchrl_sac(), overrides=ONLY_UPDATES),
         }
 
 
@@ -168,7 +169,7 @@ def environment_rates() -> dict[tuple[str, int], float]:
 
 
 def rate(task: str, count: int, seconds: float = 5.0) -> float:
-    """Return environment steps per second of `count` environments together."""
+    """Return environment steps per second of `count` parallel environments."""
     env = Environments(ControlConfig(task=task), (0,), count)
     action = torch.zeros(count, env.action_size)
     for _ in range(50):
@@ -176,6 +177,6 @@ def rate(task: str, count: int, seconds: float = 5.0) -> float:
     before, started = env.steps, time.perf_counter()
     while time.perf_counter() - started < seconds:
         env.step(action)
-    found = (env.steps - before) / (time.perf_counter() - started)
+    steps_per_second = (env.steps - before) / (time.perf_counter() - started)
     env.close()
-    return found
+    return steps_per_second
