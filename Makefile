@@ -10,7 +10,7 @@ ARGS ?=
 SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sweep train status report claims claims-report test test-slurm test-pages soak unit check format bench bench-lm clean
+.PHONY: help setup sweep train status report claims claims-report test test-slurm test-pages soak unit check format bench bench-lm docs clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; one to three minutes)"
 	@PIP_CONSTRAINT=constraints.txt $(VENV)/bin/pip install -qq --disable-pip-version-check torch==2.13.0
-	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[control,rows,dev]'
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[control,language,dev]'
 	@touch $@
 
 sweep: $(READY) ## run what is left of a sweep and write its report (DOMAIN=lm, ARGS='key=value …')
@@ -71,10 +71,18 @@ soak: $(READY) ## run a sweep on SLURM under sixty faults; writes results/publis
 unit: $(READY) ## run the tests that start no processes of their own
 	@$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) -m 'not slow'
 
-check: $(READY) ## what CI runs: format, lint, types, tests
+docs: $(READY) ## build the site of docs/ in build/docs/site; a broken link ends it
+	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(VENV)/bin/python docs/site/configuration.py
+	@$(VENV)/bin/python docs/site/stage.py
+	@$(VENV)/bin/zensical build --clean --strict --config-file build/docs/mkdocs.yml
+	@! grep -rlE '(src|stylesheet"? href)="?(https?:)?//' build/docs/site --include='*.html'
+
+check: $(READY) ## what CI runs: format, lint, types, layers of imports, tests
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports --no-logo
 	@$(MAKE) --no-print-directory test
 
 format: $(READY) ## rewrite the sources in the project's format
@@ -88,5 +96,5 @@ bench-lm: $(READY) ## measure a step on rows against bare torch and TRL; writes 
 	@$(VENV)/bin/pip install -qq --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(VENV)/bin/python -m benchmarks.lm_step
 
-clean: ## remove .venv and caches; results stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+clean: ## remove .venv, the site and caches; results stay
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache

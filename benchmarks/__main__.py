@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks import commands, control, overhead, sampling
 from benchmarks.timing import Comparison
-from suite.runs.folder import environment
+from suite.runs.environment import environment
 from suite.system.files import write_text
 from suite.system.logs import set_up_logging, silence_libraries
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +18,10 @@ from torch import Tensor, nn
 from benchmarks.overhead import compare_with_suite
 from benchmarks.timing import Comparison
 from suite.config.loading import load
-from suite.domains.control.config import ControlConfig
 from suite.domains.control.environments import Environments
 from suite.domains.control.networks import ActorCritic
+from suite.domains.control.online_config import ControlConfig
+from suite.domains.control.tasks import prepare_libraries
 
 CONFIG = "configs/control/cartpole-swingup.yaml"
 SIZES = (5, 1)  # of the task's observation and action
@@ -86,25 +88,38 @@ def bare_torch() -> Callable[[], None]:
 
 def torchrl_sac() -> Callable[[], None]:
     """Return one update of torchrl's SAC from torchrl's replay, with networks of the same size."""
-    from tensordict import TensorDict
-    from tensordict.nn import NormalParamExtractor, TensorDictModule
-    from torchrl.data import Bounded, LazyTensorStorage, TensorDictReplayBuffer
-    from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
-    from torchrl.objectives import SACLoss, SoftUpdate
+    prepare_libraries()
+    from torchrl.objectives import SoftUpdate
 
     settings: ControlConfig = load(Path(CONFIG)).domain
+    sac_loss = torchrl_sac_loss(settings.actor.hidden_size)
+    replay = torchrl_replay(settings.batch_size)
+    target_update = SoftUpdate(sac_loss, tau=0.005)
+    optimizer = torch.optim.AdamW(sac_loss.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
+
+    def step() -> None:
+        losses = sac_loss(replay.sample())
+        loss = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        target_update.step()
+
+    return step
+
+
+def torchrl_sac_loss(width: int) -> Any:
+    """Return torchrl's SAC loss of an actor and one critic, with hidden layers of `width`."""
+    from tensordict.nn import NormalParamExtractor, TensorDictModule
+    from torchrl.data import Bounded
+    from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
+    from torchrl.objectives import SACLoss
+
     observations, actions = SIZES
-    width = settings.actor.hidden_size
 
     def mlp(inputs: int, outputs: int) -> nn.Sequential:
         first = [nn.Linear(inputs, width), nn.LayerNorm(width), nn.Tanh()]
         return nn.Sequential(*first, nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))
-
-    head = nn.Sequential(mlp(observations, 2 * actions), NormalParamExtractor())
-    parameters = TensorDictModule(head, in_keys=["observation"], out_keys=["loc", "scale"])
-    actor = ProbabilisticActor(
-        parameters, in_keys=["loc", "scale"], distribution_class=TanhNormal, return_log_prob=True
-    )
 
     class Q(nn.Module):
         """A critic of concatenated observation and action."""
@@ -118,32 +133,34 @@ def torchrl_sac() -> Callable[[], None]:
             value: Tensor = self.network(torch.cat([observation, action], -1))
             return value
 
+    head = nn.Sequential(mlp(observations, 2 * actions), NormalParamExtractor())
+    parameters = TensorDictModule(head, in_keys=["observation"], out_keys=["loc", "scale"])
+    actor = ProbabilisticActor(
+        parameters, in_keys=["loc", "scale"], distribution_class=TanhNormal, return_log_prob=True
+    )
     critic = ValueOperator(Q(), in_keys=["observation", "action"])
     bounds = Bounded(-1, 1, (actions,))
-    sac_loss = SACLoss(actor, critic, action_spec=bounds, num_qvalue_nets=1)  # ours has one too
-    sac_loss.make_value_estimator(gamma=0.99)
-    target_update = SoftUpdate(sac_loss, tau=0.005)
-    optimizer = torch.optim.AdamW(sac_loss.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
+    loss = SACLoss(actor, critic, action_spec=bounds, num_qvalue_nets=1)
+    loss.make_value_estimator(gamma=0.99)
+    return loss
+
+
+def torchrl_replay(batch_size: int) -> Any:
+    """Return torchrl's replay with a thousand transitions."""
+    from tensordict import TensorDict
+    from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+
     observation, action, reward, _, after = transitions(1000)
     false = torch.zeros(1000, 1, dtype=torch.bool)
     following = TensorDict(
         {"observation": after, "reward": reward[:, None], "done": false, "terminated": false},
         [1000],
     )
-    replay = TensorDictReplayBuffer(storage=LazyTensorStorage(1000), batch_size=settings.batch_size)
+    replay = TensorDictReplayBuffer(storage=LazyTensorStorage(1000), batch_size=batch_size)
     replay.extend(
         TensorDict({"observation": observation, "action": action, "next": following}, [1000])
     )
-
-    def step() -> None:
-        losses = sac_loss(replay.sample())
-        loss = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        target_update.step()
-
-    return step
+    return replay
 
 
 def updates() -> dict[str, Comparison]:

@@ -23,7 +23,7 @@ from suite.config.loading import load
 from suite.config.schema import Config
 from suite.domains.bandit.functions import FUNCTIONS
 from suite.domains.language.online import LanguageModel
-from suite.domains.language.tokens import attention
+from suite.domains.language.packing import attention
 from suite.feedback.label_noise import LabelNoise
 from suite.train import train
 

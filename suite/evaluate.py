@@ -1,4 +1,4 @@
-"""Measure a run's newest checkpoint again."""
+"""The newest checkpoint of a run, measured again."""
 
 from pathlib import Path
 
@@ -6,40 +6,40 @@ import torch
 
 from suite.config.fields import ConfigError
 from suite.domains.base import HasFilm, build_domain
+from suite.objectives.base import build_objective
+from suite.runs.checkpoints import newest_checkpoint
 from suite.runs.folder import RunFolder
-from suite.training.checkpoints import newest
+from suite.training.module import PreferenceModule
 
 
 def evaluate(path: Path, video: bool = False) -> dict[str, float]:
-    """Load a run's newest whole checkpoint and return its evaluation.
+    """Load the newest whole checkpoint of the run in a folder, and return its evaluation.
 
-    With `video`, also write an episode of a control run to its folder, as video.mp4. Raises
-    ConfigError where the folder is no run or holds no whole checkpoint, or nothing can be filmed.
+    With `video`, also write an episode of a control run to the folder, as video.mp4. Raises
+    ConfigError where the folder is no run, has no whole checkpoint, or nothing can be filmed.
     """
     run = RunFolder(path)
     if not (path / "config.yaml").exists():
         raise ConfigError(f"{path}: is no run's folder; those are results/SWEEP/runs/RUN")
     config = run.config()
-    found = newest(run.checkpoints)
-    if found.path is None:
+    checkpoint = newest_checkpoint(run.checkpoints)
+    if checkpoint.path is None:
         raise ConfigError(f"{run.checkpoints}: holds no whole checkpoint; train the run first")
     if video:
         config.domain.prepare_film()
     torch.set_num_threads(config.trainer.threads)
-    torch.manual_seed(config.seed)  # for what the run started from
+    torch.manual_seed(config.seed)  # the first networks of the run are drawn from it
     domain = build_domain(config, cache=run.results_dir)
-    content = torch.load(found.path, weights_only=True, map_location="cpu")
-    state = content["state_dict"]
-    for name, network in (("policy", domain.policy), ("reference", domain.reference)):
-        prefix = f"{name}."
-        own = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        try:
-            network.load_state_dict(own)
-        except RuntimeError as error:
-            raise ConfigError(f"{found.path} does not fit {path}/config.yaml: {error}") from None
+    objective = build_objective(config.objective, config.feedback, domain.dimensions)
+    module = PreferenceModule(domain, objective, config.optimizer, config.reference, config.trainer)
+    content = torch.load(checkpoint.path, weights_only=True, map_location="cpu")
+    try:
+        module.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise ConfigError(f"{checkpoint.path} does not fit {path}/config.yaml: {error}") from None
     domain.load_state_dict(content["domain"])
     domain.policy.eval()
     filmed = {}
     if video and isinstance(domain, HasFilm):
         filmed["video_return"] = domain.film(path / "video.mp4")
-    return {"step": float(found.step or 0), **domain.evaluate(), **filmed}
+    return {"step": float(checkpoint.step or 0), **domain.evaluate(), **filmed}

@@ -1,4 +1,4 @@
-"""The worker's old place, which jobs that were queued before it moved still name."""
+"""The worker's former module, which jobs that were queued before it moved name in their pickles."""
 
 from suite.sweeps.worker import run_worker as work
 

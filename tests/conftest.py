@@ -4,9 +4,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-# Before torch: some virtual machines announce AMX and then trap its instructions.
-os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
-
 import pytest
 import torch
 
@@ -77,6 +74,14 @@ SCHEDULE = [
 ]
 
 Tiny = Callable[..., Config]
+
+
+def pytest_configure() -> None:
+    """Limit oneDNN's instructions, which it chooses at its first use.
+
+    Some virtual machines announce AMX and then trap its instructions.
+    """
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 
 def parts_of(label_noise: LabelNoise, seed: int, cache: Path | None) -> DomainParts:

@@ -1,4 +1,4 @@
-"""A run may be killed, torn or starved at any moment and comes to the same end."""
+"""A run that is killed, damaged or out of disk space still ends with the same numbers."""
 
 import random
 import resource
@@ -10,13 +10,14 @@ import pytest
 from suite.config.fields import ConfigError
 from suite.config.schema import Config
 from suite.evaluate import evaluate
-from suite.runs.folder import RunFolder, environment
+from suite.runs.environment import environment
+from suite.runs.folder import RunFolder
 from suite.runs.lease import LeaseHeld
 from suite.train import train
 from tests import processes
 from tests.conftest import BASE, TINY, Tiny
 
-# Long enough to be hit in the middle, with a checkpoint often enough to be continued from.
+# Long enough for a kill in the middle, with checkpoints often enough to continue from.
 LONG = {
     "bandit": ["trainer.steps=3000", "trainer.checkpoint_every=250", "trainer.log_every=10"],
     "control": ["trainer.steps=400", "trainer.checkpoint_every=50", "trainer.log_every=2"],
@@ -27,21 +28,21 @@ LONG = {
 }
 
 
-# Labels that are left out and swapped, so that all random streams are at work.
+# Labels are dropped and swapped, so that all random streams are used.
 COMMON = ["trainer.eval_every=20", "labels.keep=0.6", "labels.flip=0.1"]
 
 
 def command(config: Config) -> list[str]:
-    """The command line that runs a configuration."""
+    """Return the arguments of `suite` that train a configuration."""
     name = config.domain.name
-    where = [f"results_dir={config.results_dir}", f"sweep={config.sweep}"]
-    return ["train", BASE[name], *TINY[name], *COMMON, *LONG[name], *where]
+    folder = [f"results_dir={config.results_dir}", f"sweep={config.sweep}"]
+    return ["train", BASE[name], *TINY[name], *COMMON, *LONG[name], *folder]
 
 
 def reached(run: RunFolder, pid: int, step: int) -> bool:
-    """Whether a process trains this run and has come to a step."""
-    own = run.progress().get("pid") == pid and run.progress()["phase"] == "training"
-    return own and any(row["step"] >= step for row in run.metrics())
+    """Return whether this process, and no earlier one, has trained the run up to a step."""
+    is_own = run.progress().get("pid") == pid and run.progress()["phase"] == "training"
+    return is_own and any(row["step"] >= step for row in run.metrics())
 
 
 @pytest.mark.slow
@@ -61,7 +62,7 @@ def test_killed_at_random_steps_a_run_ends_bit_identical(
     for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
         target = chooser.randrange(steps // 10, steps * 3 // 4)
         process = processes.start(command(torn))
-        # Rows of the attempt before are there still: wait for this one to have come so far.
+        # The rows of the earlier attempt still exist: wait until this process reaches the step.
         processes.wait_until(lambda p=process.pid, t=target: reached(run, p, t), process)
         process.send_signal(number)
         code, output = processes.finish(process)
@@ -81,7 +82,7 @@ def test_equal_seeds_give_equal_numbers(tiny: Tiny, tmp_path: Path) -> None:
     assert numbers[0] == numbers[1]
 
 
-def test_damaged_files_are_passed_over_said_and_made_good(
+def test_damaged_files_are_skipped_reported_and_replaced(
     tiny: Tiny, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = tiny("bandit")
@@ -101,12 +102,12 @@ def test_damaged_files_are_passed_over_said_and_made_good(
 
 
 @pytest.mark.slow
-def test_a_full_disk_fails_the_run_with_a_sentence_and_it_continues_later(
+def test_a_run_fails_on_a_full_disk_with_a_reason_and_continues_later(
     tiny: Tiny, tmp_path: Path
 ) -> None:
     config = tiny("bandit", results=tmp_path)
     run = RunFolder.of(config)
-    limit = 30_000  # bytes a file may have: enough for the metrics, too little for a checkpoint
+    limit = 30_000  # bytes per file: enough for the metrics, too few for a checkpoint
     arguments = [*command(config), "domain.dimensions=3000", "trainer.steps=40"]
     arguments += ["trainer.checkpoint_every=10"]
     process = processes.start(
@@ -150,7 +151,7 @@ def test_a_finished_run_is_left_alone(tiny: Tiny) -> None:
     assert not [p for p, t in before.items() if p.stat().st_mtime_ns != t]
 
 
-def test_killed_between_the_last_checkpoint_and_the_summary_a_run_only_ends(tiny: Tiny) -> None:
+def test_a_run_killed_before_its_summary_is_only_exported_and_summarised(tiny: Tiny) -> None:
     config = tiny("bandit")
     expected = train(config)
     run = RunFolder.of(config)
@@ -163,7 +164,7 @@ def test_killed_between_the_last_checkpoint_and_the_summary_a_run_only_ends(tiny
     assert (run.path / "policy/policy.json").exists()
 
 
-def test_a_run_that_somebody_works_on_is_refused(tiny: Tiny) -> None:
+def test_a_run_that_another_process_holds_is_refused(tiny: Tiny) -> None:
     config = tiny("bandit")
     run = RunFolder.of(config)
     run.create(config)
@@ -190,12 +191,12 @@ def test_evaluating_a_run_again_repeats_its_last_evaluation(tiny: Tiny) -> None:
     config = tiny("lm")
     train(config)
     run = RunFolder.of(config)
-    found = evaluate(run.path)
+    measured = evaluate(run.path)
     expected = run.metrics()[-1]
-    assert found == {k.removeprefix("eval/"): v for k, v in expected.items()}
+    assert measured == {k.removeprefix("eval/"): v for k, v in expected.items()}
 
 
-def test_evaluating_what_is_no_run_says_so(tmp_path: Path, tiny: Tiny) -> None:
+def test_evaluating_a_folder_without_a_trained_run_is_refused(tmp_path: Path, tiny: Tiny) -> None:
     with pytest.raises(ConfigError, match="is no run's folder; those are"):
         evaluate(tmp_path)
     config = tiny("bandit")
@@ -204,7 +205,9 @@ def test_evaluating_what_is_no_run_says_so(tmp_path: Path, tiny: Tiny) -> None:
         evaluate(RunFolder.of(config).path)
 
 
-def test_a_beta_below_the_bound_is_warned_of(tiny: Tiny, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_beta_below_the_bound_gives_a_warning(
+    tiny: Tiny, caplog: pytest.LogCaptureFixture
+) -> None:
     train(tiny("bandit", "feedback=negative", "objective.beta=1"))
     expected = "objective.beta=1 is below (1−α)/Z0 = 2: only a Gaussian's loss may still be bounded"
     assert expected in caplog.text

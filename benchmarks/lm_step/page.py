@@ -33,14 +33,14 @@ def introduction(rounds: int) -> list[str]:
     """Return the title, and how the numbers were measured."""
     import torch
 
-    from suite.runs.folder import git_commit, installed
+    from suite.runs.environment import git_commit, installed_version
 
     return [
         "# A step on rows of feedback",
         "",
         f"`make bench-lm` at commit {git_commit()}, {os.cpu_count()} shared cores"
-        f" ({platform.machine()}), torch {torch.__version__}, TRL {installed('trl')}, float32,"
-        f" {THREADS} threads. Medians of {rounds} rounds, in which all take turns,"
+        f" ({platform.machine()}), torch {torch.__version__}, TRL {installed_version('trl')},"
+        f" float32, {THREADS} threads. Medians of {rounds} rounds, in which all take turns,"
         " each in its own process; ratios within a round, with quartiles.",
         "",
         f"A Llama of 12.9 M parameters (hidden 256, 6 layers, vocabulary {SMALL.vocabulary:,},"

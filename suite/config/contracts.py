@@ -5,6 +5,8 @@ builds the object that does the work.
 """
 
 from dataclasses import dataclass
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -73,6 +75,9 @@ class DomainConfig:
     batch_size_key: ClassVar[str | None] = None
     """The key with the number of contexts per batch, which processes share; None: one process."""
 
+    implementation: ClassVar[str] = ""
+    """The domain's class as `package.module:Class`; it takes these settings and DomainParts."""
+
     name: str = key("", "this domain")
 
     @property
@@ -107,8 +112,9 @@ class DomainConfig:
         return Card(data=f"{self.name}: {self.task}")
 
     def build(self, parts: DomainParts) -> "Domain":
-        """Build the domain; heavy imports belong inside."""
-        raise NotImplementedError(f"{type(self).__name__} must define build(parts)")
+        """Build the domain; what is heavy is imported now."""
+        domain: Domain = import_path(self.implementation)(self, parts)
+        return domain
 
 
 @dataclass
@@ -117,6 +123,10 @@ class ObjectiveConfig:
 
     uses_labels: ClassVar[bool] = True
     """Whether it learns from accept and reject labels rather than from scores."""
+
+    implementation: ClassVar[str] = ""
+    """What builds the loss, as `package.module:name`: called with these settings, the kind of
+    feedback, and D of a Gaussian policy's samples (None for other policies)."""
 
     name: str = key("", "this objective")
 
@@ -146,11 +156,15 @@ class ObjectiveConfig:
         return None
 
     def bind(self, feedback: str, dimensions: int | None) -> "Objective":
-        """Build the loss; heavy imports belong inside.
+        """Build the loss; what is heavy is imported now."""
+        objective: Objective = import_path(self.implementation)(self, feedback, dimensions)
+        return objective
 
-        `dimensions` is D of a Gaussian policy's samples, None for other policies.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define bind(feedback, dimensions)")
+
+def import_path(path: str) -> Any:
+    """Import `package.module:name`; raises what the import raises."""
+    module, _, name = path.partition(":")
+    return attrgetter(name)(import_module(module))
 
 
 def short_name(name: str) -> str:

@@ -36,12 +36,16 @@ def load_values(path: Path, overrides: list[str]) -> DictConfig:
         in_file = group_of(values, group, str(path)).get("name", DEFAULT_NAMES.get(group))
         if in_file is not None and choose(group, str(in_file)).name != choice.name:
             values[group] = {}  # the file's keys are of another choice
-    merged = merge(schema_for(chosen), values, str(path))
+    merged = merge(schema_for(chosen), without_names(values), str(path))
     for override in overrides:
-        merged = merge(merged, parse_override(override), f"override {override!r}")
+        given = without_names(parse_override(override))
+        merged = merge(merged, given, f"override {override!r}")
     for group, choice in chosen.items():
         merged[group].name = choice.name
-    use_canonical_names(merged)
+    try:
+        use_canonical_names(merged)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     if OmegaConf.is_missing(merged, "sweep"):
         merged.sweep = path.stem
     return merged
@@ -115,6 +119,16 @@ def chosen_class(values: dict[str, Any], overrides: list[str], group: str, origi
         return choose(group, name)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from None
+
+
+def without_names(values: dict[str, Any]) -> dict[str, Any]:
+    """Return raw values without the names of domain and objective, which are resolved apart."""
+    return {
+        group: {k: v for k, v in inner.items() if k != "name"}
+        if group in GROUPS and isinstance(inner, dict)
+        else inner
+        for group, inner in values.items()
+    }
 
 
 def schema_for(chosen: dict[str, Choice]) -> DictConfig:

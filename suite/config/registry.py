@@ -11,14 +11,14 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
-from suite.config.contracts import DomainConfig, ObjectiveConfig
+from suite.config.contracts import DomainConfig, ObjectiveConfig, import_path
 from suite.config.fields import ConfigError
 
 DOMAINS = {
     "archive": "suite.domains.bandit.archive_config:ArchiveConfig",
-    "bandit": "suite.domains.bandit.config:BanditConfig",
-    "control": "suite.domains.control.config:ControlConfig",
-    "lm": "suite.domains.language.config:LMConfig",
+    "bandit": "suite.domains.bandit.online_config:BanditConfig",
+    "control": "suite.domains.control.online_config:ControlConfig",
+    "lm": "suite.domains.language.online_config:LMConfig",
     "offline": "suite.domains.control.offline_config:OfflineConfig",
     "rows": "suite.domains.language.offline_config:RowsConfig",
 }
@@ -73,7 +73,9 @@ def choose(kind: str, name: str) -> Choice:
     path = name if ":" in name else entry_point_path(what, name)
     found = imported(what.key, name, path)
     check_class(what, name, found)
-    return Choice(f"{found.__module__}:{found.__qualname__}", found)
+    own = f"{found.__module__}:{found.__qualname__}"
+    built_in = {path: name for name, path in what.built_in.items()}
+    return Choice(built_in.get(own, own), found)
 
 
 def canonical_name(kind: str, name: str) -> str:
@@ -115,9 +117,7 @@ def imported(key: str, name: str, path: str) -> Any:
     """Import `package.module:attribute`; raises ConfigError with the error's own words."""
     module, _, attribute = path.partition(":")
     try:
-        found: Any = import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
+        found = import_path(path)
     except Exception as error:  # of somebody else's module, which may raise anything
         shown = name if name == path else f"{name} ({path})"
         near = nearest_attribute(module, attribute) if isinstance(error, AttributeError) else ""
@@ -139,8 +139,14 @@ def check_class(what: Kind, name: str, found: Any) -> None:
         raise ConfigError(f"{what.key}={name} must be a class, found {type(found).__name__}")
     if what.base is None:
         return
+    settings: Any = found
     if not (issubclass(found, what.base) and is_dataclass(found)):
         raise ConfigError(
             f"{what.key}={name} must be a dataclass that subclasses"
             f" {what.base.__module__}.{what.base.__name__}, found {found.__name__}"
+        )
+    if not settings.implementation:
+        raise ConfigError(
+            f"{what.key}={name} must say what it stands for: {found.__name__}.implementation ="
+            " 'package.module:name'"
         )

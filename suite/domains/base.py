@@ -1,72 +1,4 @@
-'''What a domain is: the problem side of a run.
-
-A complete small domain - one number, and feedback that prefers positive samples:
-
-```python
-import copy
-
-import torch
-
-from suite.feedback import Feedback, Shares
-from suite.feedback.labelling import label_by_sign
-from suite.policies.divergences import GaussianKL, gaussian_kl
-from suite.policies.gaussian import Gaussian, compare
-
-
-class Coin:
-    """Move the mean of a Gaussian towards what is preferred."""
-
-    def __init__(self, settings, parts):
-        self.settings = settings
-        self.label_noise = parts.label_noise
-        self.divergence = parts.divergence
-        self.dimensions = 1
-        self.policy = torch.nn.ParameterDict({"mean": torch.zeros(1)})
-        self.reference = copy.deepcopy(self.policy).requires_grad_(False)
-        self.start = copy.deepcopy(self.reference)
-        self.shares = Shares(accept=0.5, reject=0.5)
-        self.generator = torch.Generator().manual_seed(parts.seed)
-
-    def train_dataloader(self):
-        while True:
-            noise = torch.randn(self.settings.contexts, 4, generator=self.generator)
-            score = self.reference["mean"] + noise
-            yield score, self.label_noise.apply(label_by_sign(score), self.shares)
-
-    def feedback(self, batch):
-        score, labels = batch
-        compared = compare(
-            normal(self.policy), normal(self.reference), score[..., None], self.divergence
-        )
-        contexts = len(score)
-        return Feedback(
-            logp=compared.logp,
-            kl=compared.kl.total().expand(contexts),
-            accept=labels.accept,
-            reject=labels.reject,
-            reference_logp=compared.reference_logp,
-            score=score,
-            kl_parts=GaussianKL(*(part.expand(contexts, 1) for part in compared.kl)),
-        )
-
-    def evaluate(self):
-        kl = gaussian_kl(normal(self.start), normal(self.policy)).total()
-        return {"score": self.policy["mean"].item(), "kl": kl.item()}
-
-    def save(self, folder):
-        torch.save(self.policy.state_dict(), folder / "policy.pt")
-
-    def state_dict(self):
-        return {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state):
-        self.generator.set_state(state["generator"])
-
-
-def normal(parameters):
-    return Gaussian(parameters["mean"], torch.ones(1))
-```
-'''
+"""What a domain is: the problem side of a run. docs/extending.md has a complete small one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -168,6 +100,16 @@ class HasFilm(Protocol):
         ...
 
 
+@runtime_checkable
+class HasNetworks(Protocol):
+    """A domain that can be sharded (`DomainConfig.shardable`)."""
+
+    @property
+    def networks(self) -> nn.Module:
+        """All networks as one module; every call of a network goes through it."""
+        ...
+
+
 def build_domain(config: Config, cache: Path) -> Domain:
     """Build the domain of a run; `cache` is a folder for what runs share."""
     parts = DomainParts(
@@ -175,7 +117,7 @@ def build_domain(config: Config, cache: Path) -> Domain:
         divergence=config.divergence,
         seed=config.seed,
         cache=cache,
-        device=distributed.device(config.trainer),
+        device=distributed.local_device(config.trainer.accelerator),
     )
     domain: Domain = config.domain.build(parts)
     return domain

@@ -61,22 +61,6 @@ class LabelNoise:
         return keep * min(1.0, 1 / excess), keep * min(1.0, excess)
 
 
-class RunningShares:
-    """The shares of both true labels, averaged over a long window: they move with the judge."""
-
-    def __init__(self, start: Shares, window: int) -> None:
-        self.value = start
-        self.window = window  # labels
-
-    def update(self, labels: Labels) -> None:
-        """Take in a batch's true labels, [B, K] each; with several ranks each gives its part."""
-        rate = min(1.0, distributed.world_size() * labels.accept.numel() / self.window)
-        now = (distributed.mean(weight.mean().item()) for weight in labels)
-        self.value = Shares(
-            *(old + rate * (x - old) for old, x in zip(self.value, now, strict=True))
-        )
-
-
 def drop_labels(weight: Tensor, draw: Tensor, kept: float) -> Tensor:
     """Return the weights of a share of the samples, as much heavier as there are fewer."""
     return weight * (draw < kept) / kept if kept else torch.zeros_like(weight)

@@ -1,9 +1,10 @@
 """The objectives by name; each is a file of pure functions and a settings class."""
 
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from suite.feedback.feedback import Feedback, Shares
 
@@ -20,10 +21,7 @@ class Terms(Protocol):
 
 
 class Objective(Protocol):
-    """An objective with its settings bound; what the training module calls.
-
-    One that is also an nn.Module has parameters of its own, trained at its `dual_lr`.
-    """
+    """An objective with its settings bound, which the training module calls."""
 
     def __call__(self, feedback: "Feedback", shares: "Shares") -> Terms:
         """Return the loss terms of one batch."""
@@ -31,6 +29,34 @@ class Objective(Protocol):
 
     def warning(self, shares: "Shares") -> str | None:
         """Say what makes this loss unbounded on labels with these shares, if anything does."""
+        ...
+
+
+@runtime_checkable
+class HasParameters(Protocol):
+    """An objective, at the same time an nn.Module, with parameters of its own."""
+
+    @property
+    def dual_lr(self) -> float:
+        """The learning rate of the parameters."""
+        ...
+
+    def parameters(self) -> "Iterator[nn.Parameter]":
+        """Return the parameters."""
+        ...
+
+
+@runtime_checkable
+class HasStrength(Protocol):
+    """An objective of PMPO's kind, with α and β."""
+
+    @property
+    def alpha(self) -> float:
+        """Weight of accepted against rejected samples, in [0, 1]."""
+        ...
+
+    def beta(self, shares: "Shares") -> float:
+        """Return the weight of the KL for labels with these shares."""
         ...
 
 

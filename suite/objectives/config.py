@@ -1,13 +1,10 @@
 """Settings of the objectives, in a file that imports nothing heavy."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from suite.config.contracts import DomainConfig, ObjectiveConfig, Strength
 from suite.config.fields import ConfigError, key
-
-if TYPE_CHECKING:
-    from suite.objectives.base import Objective
 
 ALPHA_OF_FEEDBACK = {"positive": 1.0, "negative": 0.0, "mixed": 0.5}
 
@@ -16,6 +13,7 @@ ALPHA_OF_FEEDBACK = {"positive": 1.0, "negative": 0.0, "mixed": 0.5}
 class PMPOConfig(ObjectiveConfig):
     """PMPO, arXiv 2410.04166 eq. 10."""
 
+    implementation: ClassVar[str] = "suite.objectives.pmpo:bind"
     name: Literal["pmpo"] = key("pmpo", "this objective")
     alpha: float | None = key(
         None,
@@ -111,17 +109,12 @@ class PMPOConfig(ObjectiveConfig):
         beta = self.beta if isinstance(self.beta, str) else float(self.beta)
         return {"alpha": self.alpha_under(feedback), "beta": beta}
 
-    def bind(self, feedback: str, dimensions: int | None) -> "Objective":
-        """Build the loss."""
-        from suite.objectives.pmpo import bind
-
-        return bind(self, feedback, dimensions)
-
 
 @dataclass
 class DPOConfig(ObjectiveConfig):
     """DPO on groups of samples, arXiv 2305.18290 eq. 7."""
 
+    implementation: ClassVar[str] = "suite.objectives.dpo:bind"
     uses_labels: ClassVar[bool] = False
     name: Literal["dpo"] = key("dpo", "this objective")
     beta: float = key(0.1, "inverse temperature", above=0)
@@ -142,12 +135,6 @@ class DPOConfig(ObjectiveConfig):
                 f" samples of a context; found {samples}"
             )
 
-    def bind(self, feedback: str, dimensions: int | None) -> "Objective":
-        """Build the loss."""
-        from suite.objectives.dpo import bind
-
-        return bind(self, feedback, dimensions)
-
 
 @dataclass
 class MPOConfig(ObjectiveConfig):
@@ -157,6 +144,7 @@ class MPOConfig(ObjectiveConfig):
     takes `domain.bound_penalty` from every objective's scores instead.
     """
 
+    implementation: ClassVar[str] = "suite.objectives.mpo:bind"
     uses_labels: ClassVar[bool] = False
     name: Literal["mpo"] = key("mpo", "this objective")
     epsilon: float = key(0.1, "KL between the weighted samples and the reference, in nats", above=0)
@@ -191,17 +179,12 @@ class MPOConfig(ObjectiveConfig):
         """Mean and deviation are constrained apart from each other (arXiv 1812.02256, §4.2)."""
         return "decoupled"
 
-    def bind(self, feedback: str, dimensions: int | None) -> "Objective":
-        """Build the loss."""
-        from suite.objectives.mpo import bind
-
-        return bind(self, feedback, dimensions)
-
 
 @dataclass
 class WeightedConfig(ObjectiveConfig):
     """Weighted maximum likelihood: CRR, arXiv 2006.15134, or AWR, arXiv 1910.00177."""
 
+    implementation: ClassVar[str] = "suite.objectives.weighted:bind"
     uses_labels: ClassVar[bool] = False
     name: Literal["weighted"] = key("weighted", "this objective")
     weight: Literal["binary", "exp"] = key(
@@ -222,12 +205,6 @@ class WeightedConfig(ObjectiveConfig):
                 f"objective.name={self.name} needs scores of a judge, and domain.name={domain.name}"
                 " has labels; use pmpo or dpo"
             )
-
-    def bind(self, feedback: str, dimensions: int | None) -> "Objective":
-        """Build the loss."""
-        from suite.objectives.weighted import bind
-
-        return bind(self, feedback, dimensions)
 
 
 def check_several_samples(name: str, domain: DomainConfig) -> None:

@@ -216,8 +216,8 @@ DRAWINGS: dict[str, Callable[[Runs], Figure]] = {
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
-    from suite.system.files import replacing
+    from suite.system.files import replaced_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with replaced_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)

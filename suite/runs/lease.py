@@ -1,9 +1,11 @@
-"""Who works on a run: claims that hold on any shared file system, and end with their owner.
+"""Leases: one process at a time works on a run, on any shared file system.
 
-A claim is a file, .claim-<number>, made with O_EXCL, which all shared file systems get right; locks
-some keep to a single node. The highest number counts. Its owner renews it every few seconds: one
-that has grown old is a dead owner's, and whoever makes the next number has the run. Files of
-released claims stay, so that numbers never begin again.
+A lease is a file, .claim-<number>, made with O_EXCL. All shared file systems honour that flag;
+some keep locks to a single node. The highest number counts. The owner renews its lease every few
+seconds. A lease that was not renewed for long belongs to a dead owner, and the process that makes
+the next number has the run. Files of released leases stay, so that numbers never begin again.
+
+The files keep the name `.claim-`, since folders and processes of earlier versions use it.
 """
 
 import json
@@ -19,8 +21,9 @@ from typing import Any
 
 from suite.system.files import read_json, write_json
 
-RENEWED = 10.0  # seconds between renewals
-DEAD = 60.0  # seconds without one
+PREFIX = ".claim-"
+RENEWAL_SECONDS = 10.0  # between two renewals
+EXPIRY_SECONDS = 60.0  # without a renewal, until the owner counts as dead
 
 
 class LeaseHeld(Exception):
@@ -32,91 +35,95 @@ class LeaseLost(LeaseHeld):
 
 
 class Lease:
-    """The right to work on the run in a folder; raises LeaseHeld where somebody else has it."""
+    """The right to work on the run in a folder; raises LeaseHeld where another process has it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        before, holder = newest(folder)
-        if holder is not None and holds(holder, time_at(folder)):
+        last, path = newest_lease(folder)
+        if path is not None and is_valid(path, file_server_time(folder)):
             raise LeaseHeld(f"{folder} is in use by another process")
-        self.path = folder / f".claim-{before + 1}"
+        self.path = folder / f"{PREFIX}{last + 1}"
         try:
             with self.path.open("x") as file:
-                json.dump(myself(), file)
+                json.dump(this_process(), file)
         except FileExistsError:
             raise LeaseHeld(f"{folder} is in use by another process") from None
-        if newest(folder)[0] > before + 1:  # made and released, or taken, since we looked
+        if newest_lease(folder)[0] > last + 1:  # another process was faster, and may have ended
             self.path.unlink(missing_ok=True)
             raise LeaseHeld(f"{folder} is in use by another process")
-        for number, path in claims(folder):
-            if number <= before:
-                path.unlink(missing_ok=True)
-        self.ended = threading.Event()
+        for number, older in lease_files(folder):
+            if number <= last:
+                older.unlink(missing_ok=True)
+        self.released = threading.Event()
         threading.Thread(target=self.renew, daemon=True).start()
 
     def renew(self) -> None:
-        """Show every few seconds that the owner lives."""
-        while not self.ended.wait(RENEWED):
-            with suppress(OSError):  # it was lost, which `check` finds out, or it goes again later
+        """Update the file's time until the lease is released, so that it does not expire."""
+        while not self.released.wait(RENEWAL_SECONDS):
+            with suppress(OSError):  # a lost lease is reported by `check`; other errors may pass
                 os.utime(self.path)
 
     def check(self) -> None:
-        """Raise LeaseLost where the claim was lost, as by a process that was suspended for long."""
+        """Raise LeaseLost where another process took over, as after a long suspension of this."""
         if not self.path.exists():
             raise LeaseLost(
                 f"{self.folder} was taken over by another process, this one seemed dead"
             )
 
     def release(self) -> None:
-        """Let others have the run."""
-        self.ended.set()
+        """Let another process have the run."""
+        self.released.set()
         if self.path.exists():
             write_json(self.path, {"released": True})
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[Lease]:
-    """Hold the run in a folder; raises LeaseHeld where somebody else does."""
-    held = Lease(folder)
+    """Hold the lease of the run in a folder; raises LeaseHeld where another process has it."""
+    lease = Lease(folder)
     try:
-        yield held
+        yield lease
     finally:
-        held.release()
+        lease.release()
 
 
 def is_leased(folder: Path) -> bool:
-    """Tell whether a living process works on the run in a folder, without disturbing anybody."""
-    _, holder = newest(folder)
-    return holder is not None and holds(holder, time.time())
+    """Return whether a living process works on the run in a folder; changes no file."""
+    _, path = newest_lease(folder)
+    return path is not None and is_valid(path, time.time())
 
 
-def claims(folder: Path) -> list[tuple[int, Path]]:
-    """Return the numbers and files of all claims."""
+def lease_files(folder: Path) -> list[tuple[int, Path]]:
+    """Return the numbers and files of all leases."""
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if entry.name.startswith(".claim-")]
-    return [(int(name[7:]), folder / name) for name in names if name[7:].isdigit()]
+        names = [entry.name for entry in entries if entry.name.startswith(PREFIX)]
+    numbers = {name: name.removeprefix(PREFIX) for name in names}
+    return [(int(number), folder / name) for name, number in numbers.items() if number.isdigit()]
 
 
-def newest(folder: Path) -> tuple[int, Path | None]:
-    """Return number and file of the claim that counts; 0 and None where there was none."""
-    return max(claims(folder), default=(0, None), key=lambda claim: claim[0])
+def newest_lease(folder: Path) -> tuple[int, Path | None]:
+    """Return number and file of the lease that counts; 0 and None where there was none."""
+    return max(lease_files(folder), default=(0, None), key=lambda lease: lease[0])
 
 
-def holds(path: Path, now: float) -> bool:
-    """Tell whether a claim's owner lives: by its process on this machine, else by its renewals."""
+def is_valid(path: Path, now: float) -> bool:
+    """Return whether a lease's owner lives.
+
+    On this machine the owner's process tells; elsewhere the age of the file at the time `now`.
+    """
     owner = read_json(path) or {}  # empty for an instant, while it is made
     if owner.get("released"):
         return False
     if owner.get("machine") and owner["machine"] == this_machine():
-        return bool(started(owner["pid"]) == owner["started"])
+        return bool(start_ticks(owner["pid"]) == owner["started"])
     try:
-        return now - path.stat().st_mtime < DEAD
+        return now - path.stat().st_mtime < EXPIRY_SECONDS
     except FileNotFoundError:
-        return True  # somebody has just taken it over
+        return True  # another process has just taken it over
 
 
-def time_at(folder: Path) -> float:
-    """Return the time as the folder's file server tells it, whose clock dates the claims."""
+def file_server_time(folder: Path) -> float:
+    """Return the time of the folder's file server, whose clock dates the lease files."""
     probe = folder / f".time-{os.getpid()}-{threading.get_ident()}"
     probe.touch()
     try:
@@ -125,15 +132,15 @@ def time_at(folder: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def myself() -> dict[str, Any]:
-    """Describe this process so that it can be told from any other, now and after a restart."""
-    pid = os.getpid()
-    return {"machine": this_machine(), "pid": pid, "started": started(pid), "host": platform.node()}
+def this_process() -> dict[str, Any]:
+    """Describe this process so that no other one, now or after a restart, has the same values."""
+    pid, machine = os.getpid(), this_machine()
+    return {"machine": machine, "pid": pid, "started": start_ticks(pid), "host": platform.node()}
 
 
 @cache
 def this_machine() -> str:
-    """Return what is the same exactly where process ids mean the same processes."""
+    """Return a text that is equal exactly where process ids mean the same processes."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
@@ -141,10 +148,10 @@ def this_machine() -> str:
         return ""  # unknown: only renewals count
 
 
-def started(pid: int) -> int | None:
-    """Return when a process started, in ticks since boot; None where it is dead."""
+def start_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None where it is dead."""
     try:
-        state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if state == "Z" else int(rest[18])
+    return None if state == "Z" else int(fields[18])

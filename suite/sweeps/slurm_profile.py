@@ -1,6 +1,6 @@
-"""Cluster profiles: everything that is special about a site, in slurm/<name>.yaml.
+"""Cluster profiles: the settings of a site, in slurm/<name>.yaml.
 
-Nothing here is imported that is heavy or that needs SLURM.
+This module imports nothing heavy, and works without SLURM.
 """
 
 import re
@@ -15,7 +15,7 @@ from suite.config.fields import ConfigError, check_ranges, key
 from suite.config.loading import check_known, first_line, leaf_names, read_yaml, to_settings
 
 FOLDER = Path("slurm")
-LEAST_NOTICE = 30  # seconds; SLURM looks at limits only that often
+MIN_NOTICE_SECONDS = 30  # SLURM checks limits only that often
 
 
 @dataclass
@@ -30,30 +30,34 @@ class Profile:
     qos: str | None = key(None, "quality of service")
     constraint: str | None = key(None, "features that nodes must have, as in `a100|h100`")
     exclude: str | None = key(None, "nodes to stay away from")
-    minutes: int = key(60, "time limit; a run goes on in a further allocation", at_least=1)
+    minutes: int = key(
+        60, "time limit of a job; a longer run continues in a further one", at_least=1
+    )
     gpus: str = key("0", "GPUs of a job: a number, or a type and a number as in `h100:1`")
     cpus: int = key(2, "CPUs per worker", at_least=1)
     memory_gb: float = key(8.0, "memory per node, in GB", above=0)
     at_once: int = key(256, "elements of an array that may run at the same time", at_least=1)
     runs_per_job: int = key(1, "runs that share a job", at_least=1)
     side_by_side: int | None = key(
-        None, "how many of them go on at once, each in a worker; all unless given", at_least=1
+        None, "how many of them train at once, each in its own worker; all unless given", at_least=1
     )
     notice_seconds: int = key(
         120,
-        "how long before the limit a job is told to save; SLURM may tell it half a minute sooner",
-        at_least=LEAST_NOTICE,
+        "seconds before the limit at which a job gets the signal to save; up to 30 earlier",
+        at_least=MIN_NOTICE_SECONDS,
     )
     setup: list[str] = field(
         default_factory=list,
         metadata={"meaning": "shell lines before the job, such as `module load cuda`"},
     )
     container: str | None = key(
-        None, "what stands before python, such as `apptainer exec --nv image.sif`"
+        None, "command before python, such as `apptainer exec --nv image.sif`"
     )
-    python: str | None = key(None, "python on the nodes; this one's path unless given")
-    mail_user: str | None = key(None, "who gets mail")
-    mail_type: str | None = key(None, "about what, as in `END,FAIL`")
+    python: str | None = key(
+        None, "python on the nodes; the path of this process's python unless given"
+    )
+    mail_user: str | None = key(None, "address for mail")
+    mail_type: str | None = key(None, "events for mail, as in `END,FAIL`")
     options: dict[str, str] = field(
         default_factory=dict, metadata={"meaning": "further options of sbatch, by long name"}
     )
@@ -76,7 +80,7 @@ class Profile:
 
     @property
     def workers(self) -> int:
-        """How many processes of a job work through its runs."""
+        """The number of worker processes of a job."""
         return self.side_by_side or self.runs_per_job
 
 

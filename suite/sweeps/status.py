@@ -1,4 +1,4 @@
-"""How a sweep stands, in words and tables, for people who look from outside."""
+"""The state of a sweep as tables and sentences on the terminal."""
 
 from collections import Counter
 from pathlib import Path
@@ -8,12 +8,12 @@ from rich.table import Table
 
 from suite.config.fields import ConfigError
 from suite.runs.folder import RunFolder, State
-from suite.sweeps.monitor import ORDER, runs_table
+from suite.sweeps.monitor import STATE_ORDER, runs_table
 from suite.sweeps.slurm_jobs import Jobs
 from suite.sweeps.spec import Sweep
 
-MOST_ROWS = 40
-PLAN = {
+MAX_ROWS = 40
+ACTIONS = {
     "queued": "run",
     "interrupted": "continue from its checkpoint",
     "running": "leave to the process that runs it",
@@ -23,7 +23,7 @@ PLAN = {
 
 
 def print_plan(sweep: Sweep, retry: bool) -> None:
-    """Print every point, its state, and what launching would do with it."""
+    """Print every run, its state, and what launching would do with it."""
     console = Console()
     table = Table(box=None)
     for heading in ("run", "state", "what would happen"):
@@ -31,7 +31,7 @@ def print_plan(sweep: Sweep, retry: bool) -> None:
     counts: Counter[str] = Counter()
     for config in sweep.points.values():
         state = RunFolder.of(config).state()
-        action = "run again" if state == "failed" and retry else PLAN[state]
+        action = "run again" if state == "failed" and retry else ACTIONS[state]
         counts[action] += 1
         table.add_row(config.run_name, state, action)
     console.print(table)
@@ -49,19 +49,24 @@ def print_status(folder: Path) -> int:
         raise ConfigError(f"{folder}: no runs there; `suite sweep` starts a sweep")
     states: dict[str, State] = {run.path.name: run.state() for run in runs}
     console = Console()
-    jobs = jobs_of(folder, console)
-    console.print(runs_table(runs, states, MOST_ROWS, jobs))
-    count = Counter(states.values())
-    console.print(", ".join(f"{count[state]} {state}" for state in ORDER if count[state]))
+    jobs = active_jobs(folder, console)
+    console.print(runs_table(runs, states, MAX_ROWS, jobs))
+    console.print(count_states(list(states.values())))
     print_errors(console, [run for run in runs if states[run.path.name] == "failed"])
-    waiting = {name: state for name, state in states.items() if name not in jobs}
-    for sentence in endings(folder, waiting)[:MOST_ROWS]:
+    without_job = {name: state for name, state in states.items() if name not in jobs}
+    for sentence in explain_unfinished(folder, without_job)[:MAX_ROWS]:
         console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
-def jobs_of(folder: Path, console: Console) -> dict[str, str]:
-    """Return job and state of the runs that SLURM still knows of; says so where it is not asked."""
+def count_states(states: list[State]) -> str:
+    """Return the number of runs by state, as in `2 failed, 4 finished`."""
+    count = Counter(states)
+    return ", ".join(f"{count[state]} {state}" for state in STATE_ORDER if count[state])
+
+
+def active_jobs(folder: Path, console: Console) -> dict[str, str]:
+    """Return id and state of the active job of each run; prints why where SLURM does not answer."""
     jobs = Jobs(folder)
     try:
         return jobs.by_run(jobs.active())
@@ -70,25 +75,25 @@ def jobs_of(folder: Path, console: Console) -> dict[str, str]:
         return {}
 
 
-def endings(folder: Path, states: dict[str, State]) -> list[str]:
-    """Explain in a sentence each, where SLURM knows, why runs are not done and no job is left."""
-    torn = [name for name, state in states.items() if state in ("queued", "interrupted")]
+def explain_unfinished(folder: Path, states: dict[str, State]) -> list[str]:
+    """Return a sentence for each unfinished run whose last job SLURM remembers, on how it ended."""
+    unfinished = [name for name, state in states.items() if state in ("queued", "interrupted")]
     return [
-        f"{states[run]}: {run}: job {ending}; {last_line(folder, ending.split()[0])}"
-        for run, ending in Jobs(folder).endings(torn).items()
+        f"{states[run]}: {run}: job {ending}; {last_message(folder, ending.split()[0])}"
+        for run, ending in Jobs(folder).endings(unfinished).items()
     ]
 
 
-def last_line(folder: Path, job: str) -> str:
-    """Return what a job said last, and where."""
+def last_message(folder: Path, job: str) -> str:
+    """Return a job's log file and the last error in it, else its last line."""
     path = folder / "logs" / f"{job}_0_log.out"
     try:
-        lines = path.read_text(errors="replace").split("\n")
+        text = path.read_text(errors="replace")
     except OSError:
         return f"no log: its node could not write {folder.resolve()}, or has another folder there"
-    said = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in said if "error" in line.lower()]
-    return f"{path}: {(errors or said or ['nothing'])[-1]}"
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return f"{path}: {(errors or lines or ['nothing'])[-1]}"
 
 
 def summarise(sweep: Sweep, page: Path) -> None:
@@ -96,8 +101,7 @@ def summarise(sweep: Sweep, page: Path) -> None:
     console = Console()
     runs = [RunFolder.of(config) for config in sweep.points.values()]
     states = [run.state() for run in runs]
-    count = Counter(states)
-    console.print(f"{sweep.name}: " + ", ".join(f"{count[s]} {s}" for s in ORDER if count[s]))
+    console.print(f"{sweep.name}: {count_states(states)}")
     failed = [run for run, state in zip(runs, states, strict=True) if state == "failed"]
     print_errors(console, failed)
     if failed:
@@ -106,8 +110,8 @@ def summarise(sweep: Sweep, page: Path) -> None:
 
 
 def print_errors(console: Console, failed: list[RunFolder]) -> None:
-    """Name failed runs with the reason."""
-    for run in failed[:MOST_ROWS]:
+    """Print the names and errors of failed runs."""
+    for run in failed[:MAX_ROWS]:
         error = str((run.summary() or {}).get("error"))
         text = f"failed: {run.path.name}: {error}"
         console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)

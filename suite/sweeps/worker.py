@@ -1,4 +1,4 @@
-"""What one worker process of a sweep does: claim runs one after another, and train them."""
+"""A sweep's worker process: it leases runs one after another, and trains them."""
 
 import logging
 import platform
@@ -9,27 +9,34 @@ from contextlib import suppress
 from pathlib import Path
 
 from suite.config.fields import ConfigError
-from suite.runs.folder import RunFolder, check_writable, git_commit
-from suite.runs.lease import DEAD, RENEWED, LeaseHeld, LeaseLost
+from suite.runs.environment import git_commit
+from suite.runs.folder import RunFolder, check_writable
+from suite.runs.lease import EXPIRY_SECONDS, RENEWAL_SECONDS, LeaseHeld, LeaseLost
 from suite.sweeps.slurm_jobs import Jobs
-from suite.system.job import choose_gpu, own_job
+from suite.system.job import choose_gpu, current_job
 from suite.system.logs import set_up_logging, silence_libraries
-from suite.system.signals import STOPPED, TOO_EARLY, Interrupted, Stopped, interruptible
+from suite.system.signals import (
+    EXIT_STOPPED,
+    EXIT_STOPPED_EARLY,
+    Interrupted,
+    Stopped,
+    interruptible,
+)
 
 logger = logging.getLogger(__name__)
-MAX_FAILED_STARTS = 5  # attempts
+MAX_FAILED_STARTS = 5  # attempts in a row that are stopped at the same step
 
 
 def run_worker(runs: Sequence[Path]) -> None:
-    """Work through runs that no other process holds.
+    """Train the runs that no other process holds.
 
-    A run that fails is recorded and left behind; the next one follows. After a stop signal the
-    run in progress saves a checkpoint and the worker ends; the exit code of a SLURM job's worker
-    then has the batch script put the job back into the queue (requeue.sh).
+    A run that fails is recorded, and the next one follows. After a stop signal the current run
+    saves a checkpoint and the worker ends; the exit code of a SLURM job's worker then makes the
+    batch script requeue the job (requeue.sh).
     """
     try:
         if len(runs) > 1:
-            choose_gpu()  # before torch looks
+            choose_gpu()  # before torch looks for GPUs
         with interruptible():  # until here submitit's own handlers are in place
             set_up_logging()
             silence_libraries()
@@ -37,36 +44,99 @@ def run_worker(runs: Sequence[Path]) -> None:
             warn_of_other_code(runs)
             for path in runs:
                 run_one(RunFolder(path))
-            if own_job() is not None:
+            if current_job() is not None:
                 for path in runs:
                     wait_and_run(RunFolder(path))
     except Interrupted as interruption:
-        job = own_job()
+        job = current_job()
         if job is None:
             return
         if not isinstance(interruption, Stopped):
-            sys.exit(TOO_EARLY)
-        with suppress(OSError):  # then the exit code has to do
+            sys.exit(EXIT_STOPPED_EARLY)
+        with suppress(OSError):  # the exit code says the same, unless another worker's replaces it
             Jobs(runs[0].parents[1]).mark_stopped(job)
-        sys.exit(STOPPED)
+        sys.exit(EXIT_STOPPED)
+
+
+def run_one(run: RunFolder) -> str:
+    """Train a run unless it is finished, failed or held by another process; return its state.
+
+    Raises Stopped after a stop signal. Where a run has several ranks, a rank that fails ends its
+    process: srun then ends the others, which may wait for it.
+    """
+    from suite.train import train
+
+    state, multi_rank = run.state(), False
+    if state in ("finished", "failed"):
+        return state
+    try:
+        config = run.config()
+        multi_rank = config.trainer.ranks > 1
+        if state == "running" and not multi_rank:  # else rank 0 may have begun
+            return state
+        if RunFolder.of(config).path.resolve() != run.path.resolve():
+            raise ConfigError(f"{run.path}: its config.yaml is of {RunFolder.of(config).path}")
+        summary = train(config)
+    except LeaseLost:
+        if multi_rank:
+            sys.exit(1)
+        return "running"
+    except LeaseHeld:
+        return "running"
+    except Exception as error:
+        record_failure(run, error, multi_rank)
+        return "failed"
+    except Interrupted as interruption:  # before the run's own handlers, or of several ranks
+        if multi_rank:
+            leave_unless_first_rank()
+        summary = {"status": "interrupted", "signal": str(interruption)}
+    if summary["status"] == "interrupted":
+        if "step" not in summary and current_job() is not None:
+            fail_if_no_progress(run)
+        raise Stopped(summary["signal"])
+    return str(summary["status"])
+
+
+def record_failure(run: RunFolder, error: Exception, multi_rank: bool) -> None:
+    """Log an error and write it to the run's summary; a run of several ranks ends its process."""
+    recorded = run.state() == "failed"  # with its traceback, in the run's log
+    kind, message = type(error).__name__, str(error)
+    logger.error("%s failed: %s: %s", run.path.name, kind, message, exc_info=not recorded)
+    if multi_rank:
+        sys.exit(1)
+    if not recorded:
+        run.finish("failed", error=f"{kind}: {message}")
+
+
+def leave_unless_first_rank() -> None:
+    """End this process unless it is rank 0, which decides what becomes of an interrupted run.
+
+    Rank 0 had the signal too; or it died, and srun ends this process because of that.
+    """
+    from suite.system import distributed
+
+    rank, *_ = distributed.launcher_rank()
+    if rank > 0:
+        sys.exit(1)
 
 
 def wait_and_run(run: RunFolder) -> None:
-    """Take a run over from an owner that died with its node, whose claim holds for a while."""
-    deadline = time.monotonic() + DEAD + 2 * RENEWED
+    """Take a run over from an owner that died with its node; its lease expires after a while."""
+    deadline = time.monotonic() + EXPIRY_SECONDS + 2 * RENEWAL_SECONDS
     while run.state() == "running" and time.monotonic() < deadline:
-        time.sleep(RENEWED / 5)
+        time.sleep(RENEWAL_SECONDS / 5)
     run_one(run)
 
 
 def fail_if_no_progress(run: RunFolder) -> None:
-    """Fail a run that was told to stop several times in a row before it took a step.
+    """Record a stop before the first step; fail the run after several in a row.
 
-    A job that is shorter than what its run needs to begin would be requeued for ever.
+    Otherwise a job whose time limit is too short for its run to begin would be requeued for ever.
     """
-    run.note("stopped early", run.progress().get("step") or 0)
-    last = [step for what, step in run.notes() if what == "stopped early"][-MAX_FAILED_STARTS:]
-    if len(last) == MAX_FAILED_STARTS and len(set(last)) == 1:
+    run.record_event("stopped early", run.progress().get("step") or 0)
+    steps = [step for event, step in run.events() if event == "stopped early"]
+    steps = steps[-MAX_FAILED_STARTS:]
+    if len(steps) == MAX_FAILED_STARTS and len(set(steps)) == 1:
         times = f"told to stop {MAX_FAILED_STARTS} times in a row before it took a step"
         run.finish("failed", error=f"{times}: its jobs are too short; the profile has minutes")
 
@@ -81,60 +151,10 @@ def check_folder(runs: Sequence[Path]) -> None:
 
 
 def warn_of_other_code(runs: Sequence[Path]) -> None:
-    """Say so where a job runs other code than there was when it was submitted."""
-    job = own_job()
+    """Log a warning where the code has changed since the job was submitted."""
+    job = current_job()
     if job is None or not runs:
         return
-    then, now = Jobs(runs[0].parents[1]).commit_of(job), git_commit()
-    if then is not None and then != now:
-        logger.warning("the code is at %s now and was at %s at submission", now, then)
-
-
-def run_one(run: RunFolder) -> str:
-    """Train a run unless it is finished, failed, or somebody else's; return what became of it.
-
-    Raises Stopped after a stop signal; of several ranks one that fails ends the process, so that
-    srun ends the others, which may wait for it.
-    """
-    from suite.system import distributed
-    from suite.train import train
-
-    state, several = run.state(), False
-    if state in ("finished", "failed"):
-        return state
-    try:
-        config = run.config()
-        several = config.trainer.ranks > 1
-        if state == "running" and not several:  # else rank 0 may have begun
-            return state
-        if RunFolder.of(config).path.resolve() != run.path.resolve():
-            raise ConfigError(f"{run.path}: its config.yaml is of {RunFolder.of(config).path}")
-        summary = train(config)
-    except LeaseLost:
-        if several:
-            sys.exit(1)
-        return "running"
-    except LeaseHeld:
-        return "running"
-    except Exception as error:
-        recorded = run.state() == "failed"  # with its traceback, in the run's log
-        logger.error("%s failed: %s: %s", run.path.name, *named(error), exc_info=not recorded)
-        if several:
-            sys.exit(1)
-        if not recorded:
-            run.finish("failed", error=": ".join(named(error)))
-        return "failed"
-    except Interrupted as interruption:  # before the run's own handlers, or of several ranks
-        if several and distributed.place()[0] > 0:
-            sys.exit(1)  # rank 0 was told too; or it died, and srun ends this one for it
-        summary = {"status": "interrupted", "signal": str(interruption)}
-    if summary["status"] == "interrupted":
-        if "step" not in summary and own_job() is not None:
-            fail_if_no_progress(run)
-        raise Stopped(summary["signal"])
-    return str(summary["status"])
-
-
-def named(error: Exception) -> tuple[str, str]:
-    """Return an error's kind and words."""
-    return type(error).__name__, str(error)
+    submitted, current = Jobs(runs[0].parents[1]).commit_of(job), git_commit()
+    if submitted is not None and submitted != current:
+        logger.warning("the code is at %s now and was at %s at submission", current, submitted)

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place, then renamed."""
+"""Files that are never seen half written: written under a temporary name, then renamed."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from typing import Any, BinaryIO
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path that takes the place of `path` when the block ends without error."""
+def replaced_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` when the block ends without an error."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         yield temporary
@@ -21,8 +21,11 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write` fill a file atomically and durably; raises OSError, leaving `path` as it was."""
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    """Let `write` fill a file, and replace `path` by it when the disk has all of it.
+
+    Raises OSError, and then leaves `path` as it was.
+    """
+    with replaced_file(path) as temporary, temporary.open("wb") as file:
         write(file)
         file.flush()
         os.fsync(file.fileno())
@@ -30,13 +33,13 @@ def write_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a binary file atomically."""
-    with replacing(path) as temporary:
+    with replaced_file(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
-    with replacing(path) as temporary:
+    with replaced_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -46,7 +49,7 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object; None where the file is missing or holds something else."""
+    """Read a JSON object; None where the file is missing or holds no JSON object."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -55,7 +58,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def read_json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Read whole JSON lines up to the first broken one; also how many lines were left out."""
+    """Return the JSON objects up to the first broken line, and the number of lines left out."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,21 +1,22 @@
-"""One place that decides what reaches the terminal."""
+"""Log messages: what reaches the terminal, and what goes to a run's log file."""
 
 import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 
 def set_up_logging() -> None:
-    """Show our own messages, and of the libraries' only warnings that concern the user."""
+    """Show the suite's messages from INFO on, and those of libraries from WARNING on."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
     logging.getLogger("suite").setLevel(logging.INFO)
 
 
 @contextmanager
-def also_in(path: Path) -> Iterator[None]:
-    """Append what is logged meanwhile to a file, and the traceback of what ends the block."""
+def log_to_file(path: Path) -> Iterator[None]:
+    """Append the log messages of the block to a file, and the traceback of an error in it."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
@@ -23,8 +24,7 @@ def also_in(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         trace = (type(error), error, error.__traceback__)
-        note = logging.LogRecord("suite", logging.ERROR, "", 0, "it failed", None, trace)
-        handler.handle(note)
+        handler.handle(logging.LogRecord("suite", logging.ERROR, "", 0, "it failed", None, trace))
         raise
     finally:
         logging.getLogger().removeHandler(handler)
@@ -32,13 +32,15 @@ def also_in(path: Path) -> Iterator[None]:
 
 
 def silence_libraries() -> None:
-    """Keep Lightning's and transformers' notices of every run off the terminal; heavy to import."""
+    """Hide routine notices of Lightning and transformers; imports both, which takes seconds."""
     import lightning.pytorch  # noqa: F401  (its import sets the level that is changed here)
-    from transformers.utils import logging as transformers_logging
 
     for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    transformers_logging.disable_progress_bar()
+    if find_spec("transformers") is not None:  # of the extra `language`
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()
     # Known and harmless: a private call inside Lightning, the reference being in eval mode, and
     # that SLURM is installed where a run is not one of its jobs.
     warnings.filterwarnings("ignore", message=".*`srun` command is available.*")

@@ -1,17 +1,17 @@
-"""How this process gets its memory from the system."""
+"""How this process gets memory from the operating system."""
 
 import ctypes
 import sys
 from contextlib import suppress
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep what is freed, for large tensors too; nothing where it is not glibc.
+    """Make the C library keep freed memory, of large tensors too; no effect without glibc.
 
-    It would hand each of them back and get it again, page by page, at every step: on a CPU a tenth
-    to a fifth of a language model's time.
+    By default it returns each large tensor to the system and gets it again, page by page, at every
+    step: on a CPU that is 10 to 20 % of a language model's time.
     """
     if sys.platform != "linux":
         return

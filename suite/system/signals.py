@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: Ctrl-C, SIGTERM, and the one that cluster schedulers send."""
+"""Signals that ask a run to stop: Ctrl-C, SIGTERM, and the signal that cluster schedulers send."""
 
 import signal
 import threading
@@ -6,18 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-NOTICE = signal.SIGUSR2  # what SLURM is asked to send ahead of a time limit or a preemption
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, NOTICE)
-STOPPED = 130  # exit code of a process that such a signal stopped
-TOO_EARLY = 143  # and of one that had not begun; a shell's for SIGTERM
+NOTICE_SIGNAL = signal.SIGUSR2  # SLURM sends it ahead of a time limit or a preemption
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, NOTICE_SIGNAL)
+EXIT_STOPPED = 130  # exit code of a process that a stop signal ended
+EXIT_STOPPED_EARLY = 143  # the same before its first run began; a shell's code for SIGTERM
 
 
 class Interrupted(BaseException):
-    """A stop signal came while no training step was under way."""
+    """A stop signal came while no training step was running."""
 
 
 class Stopped(Interrupted):
-    """A run that was under way was stopped, and can be gone on with."""
+    """A stop signal ended a run that had begun; the run can be continued."""
 
 
 @contextmanager
@@ -26,16 +26,16 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
         return
-    before = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
+    previous = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise Interrupted, once: what is being cleaned up must not be interrupted again."""
-    for each in STOP_SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
+    """Raise Interrupted, and ignore further stop signals: cleaning up must not be interrupted."""
+    for stop_signal in STOP_SIGNALS:
+        signal.signal(stop_signal, signal.SIG_IGN)
     raise Interrupted(signal.Signals(number).name)

@@ -1,20 +1,13 @@
-"""The trained policy as a folder, whole or not there, with a page that says what it is."""
+"""The trained policy as a folder, with a model card; the folder is complete or absent."""
 
 import shutil
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from omegaconf import OmegaConf
 
 from suite.config.schema import Config
 from suite.domains.base import Domain
-from suite.feedback.feedback import Shares
 from suite.objectives.base import Objective
 from suite.runs.folder import RunFolder
 from suite.system import distributed
-from suite.system.files import write_text
+from suite.training.card import write_card
 
 
 class ExportError(Exception):
@@ -23,59 +16,22 @@ class ExportError(Exception):
 
 def export(run: RunFolder, config: Config, domain: Domain, objective: Objective) -> None:
     """Write the policy into the run's folder; every rank calls it. Raises ExportError."""
-    folder, fresh = run.path / "policy", run.path / ".policy.new"
+    folder, unfinished = run.path / "policy", run.path / ".policy.new"
+    is_first = distributed.rank() == 0
     try:
-        if distributed.rank() == 0:
-            shutil.rmtree(fresh, ignore_errors=True)
-            fresh.mkdir()
-        if distributed.rank() == 0 or config.trainer.strategy == "fsdp":
-            domain.save(fresh)
-        if distributed.rank() == 0:
-            write_card(fresh, config, objective, domain.shares, run.metrics())
+        if is_first:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+        if is_first or config.trainer.strategy == "fsdp":
+            domain.save(unfinished)
+        if is_first:
+            write_card(unfinished, config, objective, domain.shares, run.metrics())
             shutil.rmtree(folder, ignore_errors=True)
-            fresh.rename(folder)
-    except Exception as error:  # of the disk, in the words of whatever library wrote
-        if distributed.rank() == 0:
-            shutil.rmtree(fresh, ignore_errors=True)
+            unfinished.rename(folder)
+    except Exception as error:  # each library raises its own errors for a full disk
+        if is_first:
+            shutil.rmtree(unfinished, ignore_errors=True)
         raise ExportError(
             f"{folder} cannot be written: {error}; the trained policy is in {run.checkpoints}, and"
             " the same command writes it once that is mended"
         ) from error
-
-
-def write_card(
-    folder: Path, config: Config, objective: Objective, shares: Shares, rows: list[dict[str, Any]]
-) -> None:
-    """Write README.md, as model hubs show it; `rows` are the run's metrics."""
-    evaluations = [row for row in rows if "eval/score" in row]
-    first, last = (evaluations[0], evaluations[-1]) if evaluations else ({}, {})
-    card = config.domain.card()
-    content = {
-        "config": config,
-        "library": card.library or "transformers",
-        "base": card.base_model,
-        "data": card.data,
-        "strength": strength(objective, shares),
-        "shares": shares,
-        "metrics": {
-            key.removeprefix("eval/"): (f"{first[key]:.4g}", f"{value:.4g}")
-            for key, value in last.items()
-            if key.startswith("eval/") and key in first
-        },
-        "whole": OmegaConf.to_yaml(OmegaConf.create(asdict(config))),
-    }
-    templates = Environment(
-        loader=PackageLoader("suite.training", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    write_text(folder / "README.md", templates.get_template("card.md.j2").render(content))
-
-
-def strength(objective: Any, shares: Shares) -> dict[str, str]:
-    """Return α and β as they were in the end, where the objective has them."""
-    if not hasattr(objective, "alpha") or not callable(getattr(objective, "beta", None)):
-        return {}
-    return {"α": f"{objective.alpha:g}", "β": f"{objective.beta(shares):.3g}"}

@@ -11,14 +11,15 @@ from torch.optim import AdamW
 from typing_extensions import override
 
 from suite.config.schema import OptimizerConfig, ReferenceConfig, TrainerConfig
-from suite.domains.base import Domain, HasAuxiliaryLosses
-from suite.objectives.base import Objective
+from suite.domains.base import Domain, HasAuxiliaryLosses, HasNetworks
+from suite.objectives.base import HasParameters, Objective
 from suite.policies.reference import follow
 from suite.system import distributed
 from suite.system.timing import timed
 from suite.training.checkpoints import random_state, restore_random_state
+from suite.training.sharding import shard
 
-ENDLESS = 2**31  # the trainer's limit on calls ends a run, not its data
+ENDLESS = 2**31  # batches: the trainer's limit on calls ends a run, not the data
 
 
 class NonFiniteLoss(Exception):
@@ -26,10 +27,10 @@ class NonFiniteLoss(Exception):
 
 
 class PreferenceModule(L.LightningModule):
-    """Take gradient steps on an objective over a domain's batches; knows neither's inside.
+    """Gradient steps on any objective over the batches of any domain.
 
-    Optimisation is manual in Lightning's sense, so that one call may take several steps. They are
-    counted here: Lightning would count them too, at a tenth of a millisecond each.
+    Optimisation is manual in Lightning's sense, so that one call may take several steps. The
+    module counts the steps: Lightning's own counter costs a tenth of a millisecond per step.
     """
 
     def __init__(
@@ -51,146 +52,145 @@ class PreferenceModule(L.LightningModule):
         self.policy = domain.policy
         self.reference = domain.reference
         self.step = 0  # optimiser steps so far
-        self.ended = False  # before its last step, for good
+        self.ended = False  # by trainer.max_kl, before the last step
         self.sharded = False
-        self.terms = (
+        self.compute = (
             torch.compile(self.loss_and_metrics) if trainer.compile else self.loss_and_metrics
         )
 
+    @property
+    def is_done(self) -> bool:
+        """Whether no further step follows, also in a later attempt."""
+        return self.ended or self.step >= self.trainer_settings.steps
+
     @override
     def training_step(self, batch: Iterator[Any], batch_idx: int) -> dict[str, Tensor]:
-        """Take `steps_per_call` steps; return what is worth logging of the last one, detached.
+        """Take `steps_per_call` steps; return the metrics of the last one, detached, [] each.
 
         `batch` yields the batches one by one, so that each is drawn after the step before it.
+        Raises NonFiniteLoss.
         """
-        first, plan = self.step + 1, self.trainer_settings
-        taken = [terms for _ in range(plan.steps_per_call) for terms in self.take_step(batch)]
-        # Looked at once per call: on a GPU every look waits for all that was started.
-        finite = bool(torch.stack([terms["total"] for terms in taken]).isfinite().all())
-        if distributed.any_rank(not finite):  # or one rank would wait for another that has left
-            raise NonFiniteLoss(
-                distributed.first_text(None if finite else describe_non_finite(taken, first, plan))
-            )
+        first_step, settings = self.step + 1, self.trainer_settings
+        steps = range(settings.steps_per_call)
+        taken = [metrics for _ in steps for metrics in self.take_step(batch)]
+        # Checked once per call: on a GPU each check waits for all work that was started.
+        finite = bool(torch.stack([metrics["total"] for metrics in taken]).isfinite().all())
+        if distributed.any_rank(not finite):  # all ranks stop, or one would wait for another
+            message = None if finite else describe_non_finite(taken, first_step, settings)
+            raise NonFiniteLoss(distributed.first_message(message))
         logged = {name: value.mean() for name, value in taken[-1].items()}
         logged["reference_reject_share"] = torch.tensor(self.domain.shares.reject)
         return logged
 
     def take_step(self, batches: Iterator[Any]) -> list[dict[str, Tensor]]:
-        """Take one optimiser step on the mean loss over `accumulate` batches; return the terms."""
-        optimizer, plan = self.optimizers(use_pl_optimizer=False), self.optimizer_settings
+        """Take one optimiser step on the mean loss over `accumulate` batches; return the metrics.
+
+        There is one item per batch, as `loss_and_metrics` returns them.
+        """
+        optimizer, settings = self.optimizers(use_pl_optimizer=False), self.optimizer_settings
         assert isinstance(optimizer, AdamW)
-        factor = learning_rate_factor(plan, self.step, self.trainer_settings.steps)
+        factor = learning_rate_factor(settings, self.step, self.trainer_settings.steps)
         for group in optimizer.param_groups:
             group["lr"] = factor * group["initial_lr"]
-        count, taken = self.trainer_settings.accumulate, []
         optimizer.zero_grad()
-        for _ in range(count):
-            with torch.autocast(self.device.type, enabled=False):  # whatever the precision of steps
-                with timed("batches"):
-                    batch = next(batches)
-                if self.device.type != "cpu":
-                    batch = self.transfer_batch_to_device(batch, self.device, 0)
-            loss, terms = self.terms(batch)
-            loss = loss / count if count > 1 else loss
-            # As Lightning's manual_backward, without its calls of every callback.
-            self.trainer.strategy.pre_backward(loss)
-            with timed("backward"):
-                torch.autograd.backward(loss)
-            taken.append(terms)
+        taken = [self.accumulate_gradient(batches) for _ in range(self.trainer_settings.accumulate)]
         with timed("optimizer"):
-            if plan.clip_norm is not None:
-                self.clip(optimizer, plan.clip_norm)
+            if settings.clip_norm is not None:
+                self.clip(optimizer, settings.clip_norm)
             optimizer.step()
             self.step += 1
             follow(self.policy, self.reference, self.reference_settings, self.step)
         return taken
 
-    def clip(self, optimizer: AdamW, most: float) -> None:
-        """Scale the gradients down to a norm; on the CPU only where they are above it."""
+    def accumulate_gradient(self, batches: Iterator[Any]) -> dict[str, Tensor]:
+        """Add the gradient of the next batch, as its part of a step; return its metrics."""
+        count = self.trainer_settings.accumulate
+        with torch.autocast(self.device.type, enabled=False):  # of the steps alone
+            with timed("batches"):
+                batch = next(batches)
+            if self.device.type != "cpu":
+                batch = self.transfer_batch_to_device(batch, self.device, 0)
+        loss, metrics = self.compute(batch)
+        loss = loss / count if count > 1 else loss
+        # Like Lightning's manual_backward, without its calls of every callback.
+        self.trainer.strategy.pre_backward(loss)
+        with timed("backward"):
+            torch.autograd.backward(loss)
+        return metrics
+
+    def clip(self, optimizer: AdamW, max_norm: float) -> None:
+        """Scale the gradients down to a norm; on the CPU only where their norm is larger."""
         gradients = [
             p.grad for g in optimizer.param_groups for p in g["params"] if p.grad is not None
         ]
-        cheap = self.device.type == "cpu" and not distributed.is_sharded(self.policy)
-        if cheap and bool(nn.utils.get_total_norm(gradients) <= most):
-            return  # multiplying by one takes as long
-        self.clip_gradients(optimizer, most, "norm")
+        on_cpu = self.device.type == "cpu" and not distributed.is_sharded(self.policy)
+        if on_cpu and bool(nn.utils.get_total_norm(gradients) <= max_norm):
+            return  # multiplying by one would take as long as the norm
+        self.clip_gradients(optimizer, max_norm, "norm")
 
     def loss_and_metrics(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and what to log means of; all mathematics of a step is in here."""
+        """Return the loss [] and the metrics of a batch, detached, of any shape.
+
+        This is the part of a step that `trainer.compile` compiles.
+        """
         feedback = self.domain.feedback(batch)
         terms = self.objective(feedback, self.domain.shares)
         auxiliary = self.auxiliary.auxiliary_losses(batch) if self.auxiliary else {}
         loss = terms.loss + sum(auxiliary.values())
-        logged = {name: term.detach() for name, term in (terms._asdict() | auxiliary).items()}
-        logged["total"] = loss.detach()
-        logged["kl"] = feedback.kl.detach()
-        logged["accepted_share"] = (feedback.accept > 0).float()
-        logged["rejected_share"] = (feedback.reject > 0).float()
-        return loss, logged
+        metrics = {name: term.detach() for name, term in (terms._asdict() | auxiliary).items()}
+        metrics["total"] = loss.detach()
+        metrics["kl"] = feedback.kl.detach()
+        metrics["accepted_share"] = (feedback.accept > 0).float()
+        metrics["rejected_share"] = (feedback.reject > 0).float()
+        return loss, metrics
 
     @override
     def configure_model(self) -> None:
-        """Spread the networks over the ranks where `trainer.strategy` asks for it."""
-        if (
-            self.trainer_settings.strategy == "fsdp"
-            and not self.sharded
-            and distributed.world_size() > 1
-        ):
+        """Shard the networks once, where `trainer.strategy` is fsdp and ranks are several."""
+        is_fsdp = self.trainer_settings.strategy == "fsdp" and distributed.world_size() > 1
+        if is_fsdp and not self.sharded:
             assert self.device_mesh is not None
-            networks: Any = self.domain
-            shard(networks.networks, self.device_mesh["data_parallel"])
+            assert isinstance(self.domain, HasNetworks), "its settings say that it is shardable"
+            shard(self.domain.networks, self.device_mesh["data_parallel"])
             self.sharded = True
 
     @override
     def configure_optimizers(self) -> AdamW:
-        """Build AdamW over everything that needs a gradient."""
-        plan = self.optimizer_settings
+        """Build AdamW over the trained parameters of the policy and those of the objective."""
+        settings = self.optimizer_settings
         parameters = [p for p in self.policy.parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [{"params": parameters, "initial_lr": plan.lr}]
+        groups: list[dict[str, Any]] = [{"params": parameters, "initial_lr": settings.lr}]
         if isinstance(self.objective, nn.Module):
+            assert isinstance(self.objective, HasParameters), "its parameters need a dual_lr"
             duals = {"params": list(self.objective.parameters()), "weight_decay": 0.0}
             groups.append(duals | {"initial_lr": self.objective.dual_lr})
         return AdamW(
             groups,
-            betas=(0.9, plan.beta2),
-            weight_decay=plan.weight_decay,
-            fused=self.trainer.precision == "32-true",  # Lightning clips no fused one under AMP
+            betas=(0.9, settings.beta2),
+            weight_decay=settings.weight_decay,
+            fused=self.trainer.precision == "32-true",  # Lightning does not clip it under AMP
         )
 
     @override
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what the networks and the optimiser do not hold."""
+        """Add the state outside of the networks and the optimiser."""
         checkpoint["step"], checkpoint["ended"] = self.step, self.ended
         checkpoint["domain"] = self.domain.state_dict()
         checkpoint["random"] = random_state()
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Continue where the checkpoint was."""
+        """Restore the state that `on_save_checkpoint` added."""
         self.step, self.ended = checkpoint["step"], checkpoint.get("ended", False)
         self.domain.load_state_dict(checkpoint["domain"])
         restore_random_state(checkpoint["random"])
 
 
-def shard(network: nn.Module, mesh: Any) -> None:
-    """Keep a part of a network's parameters on each rank, gathered block by block when needed."""
-    from torch.distributed.fsdp import fully_shard
-
-    models = list(network.modules())
-    # How transformers names them.
-    blocks = {name for model in models for name in getattr(model, "_no_split_modules", None) or ()}
-    for module in models:
-        if type(module).__name__ in blocks:
-            fully_shard(module, mesh=mesh)
-    # Else the outermost keeps what it gathered until a backward pass, which the reference lacks.
-    fully_shard(network, mesh=mesh, reshard_after_forward=True)
-
-
 class Batches:
-    """A domain's endless batches as Lightning wants them: one iterator over them for every call.
+    """A domain's endless batches in the form that Lightning expects: an iterator for every call.
 
-    It has a length, or Lightning would go one call ahead of the checkpoint; and (empty) state
-    of its own, for the domain saves what a resume needs.
+    It has a length, without which Lightning would draw one call ahead of the checkpoint, and an
+    empty state: the domain saves what a resume needs.
     """
 
     def __init__(self, domain: Domain) -> None:
@@ -203,32 +203,32 @@ class Batches:
         return itertools.repeat(iter(self.domain.train_dataloader()))
 
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: see PreferenceModule.on_save_checkpoint."""
+        """Return nothing; see PreferenceModule.on_save_checkpoint."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Need nothing."""
+        """Ignore the empty state."""
 
 
-def learning_rate_factor(plan: OptimizerConfig, step: int, steps: int) -> float:
-    """Return the factor on the learning rate for the step after `step` finished ones."""
-    warmup = min(1.0, (step + 1) / (plan.warmup + 1))
-    return warmup * (1 - step / steps if plan.decay == "linear" else 1.0)
+def learning_rate_factor(settings: OptimizerConfig, step: int, steps: int) -> float:
+    """Return the factor on the learning rate for the step that follows `step` steps."""
+    warmup = min(1.0, (step + 1) / (settings.warmup + 1))
+    return warmup * (1 - step / steps if settings.decay == "linear" else 1.0)
 
 
-def describe_non_finite(taken: list[dict[str, Tensor]], first: int, plan: TrainerConfig) -> str:
-    """Name the first step whose loss is not finite, and the terms, from those since `first`."""
-    wrong = next(i for i, terms in enumerate(taken) if not terms["total"].isfinite())
-    return describe(taken[wrong], first + wrong // plan.accumulate)
+def describe_non_finite(
+    taken: list[dict[str, Tensor]], first_step: int, settings: TrainerConfig
+) -> str:
+    """Return the first step whose loss is not finite, and its terms that are not finite.
 
-
-def describe(terms: dict[str, Tensor], step: int) -> str:
-    """Name the step and the terms that are not finite."""
-    parts = {name: value for name, value in terms.items() if name != "total"}
-    bad = {
+    `taken` are the metrics of each batch since `first_step`.
+    """
+    index = next(i for i, metrics in enumerate(taken) if not metrics["total"].isfinite())
+    step = first_step + index // settings.accumulate
+    non_finite = {
         name: value.mean().item()
-        for name, value in parts.items()
-        if not torch.isfinite(value).all()
+        for name, value in taken[index].items()
+        if name != "total" and not value.isfinite().all()
     }
-    names = ", ".join(f"{name} is {value}" for name, value in bad.items()) or "their sum overflows"
-    return f"the loss is not finite at step {step}: {names}"
+    terms = ", ".join(f"{name} is {value}" for name, value in non_finite.items())
+    return f"the loss is not finite at step {step}: {terms or 'their sum overflows'}"

@@ -1,105 +1,112 @@
-"""A run's progress: on the terminal, and in a file for other processes."""
+"""The progress of a run: a bar on the terminal, and a file for other processes."""
 
 import logging
 import time
 from typing import Any
 
 import lightning.pytorch as L
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+import rich.progress as bars
+from torch import Tensor
 from typing_extensions import override
 
 from suite.config.schema import TrainerConfig
 from suite.domains.base import Domain, HasDiagnostics
-from suite.runs.folder import RunFolder
+from suite.runs.session import Session
 from suite.system import distributed
-from suite.system.timing import COUNTS, described, shares
 from suite.training.callbacks import StepCallback
 from suite.training.module import PreferenceModule
 
 logger = logging.getLogger(__name__)
+WRITE_EVERY = 0.5  # seconds
 
 
-class RunProgress(StepCallback):
-    """A progress bar on the terminal, and the run's progress file for other processes."""
+class Progress(StepCallback):
+    """Show step, rates and score on the terminal, and write the run's progress file."""
 
-    def __init__(self, run: RunFolder, settings: TrainerConfig) -> None:
-        self.run = run
+    def __init__(self, run: Session, settings: TrainerConfig) -> None:
+        self.folder = run.folder
+        self.stopwatch = run.stopwatch
         self.settings = settings
-        self.silent = distributed.rank() > 0
-        before = run.progress()
-        self.score: float | None = before.get("score")
-        self.before = before.get("seconds") or 0.0
+        self.is_silent = distributed.rank() > 0
+        earlier = run.folder.progress()
+        self.score: float | None = earlier.get("score")
+        self.earlier_seconds = earlier.get("seconds") or 0.0
         self.started = time.monotonic()
-        self.told = 0.0
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("step {task.completed}/{task.total}  {task.fields[shown]}"),
-            TimeRemainingColumn(),
+        self.written = 0.0
+        self.bar = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.TextColumn("step {task.completed}/{task.total}  {task.fields[rates]}"),
+            bars.TimeRemainingColumn(),
         )
-        self.tell("preparing", before.get("step") or 0, rate=None)
+        self.write("preparing", earlier.get("step") or 0, rate=None)
 
-    def watch(self, domain: Domain) -> None:
-        """Show the rate of environment steps too, where the domain counts them."""
-        self.domain = domain
-
-    def env_steps(self) -> float | None:
-        """Return the environment steps so far, where the domain counts them."""
-        if not isinstance(self.domain, HasDiagnostics):
-            return None
-        return self.domain.diagnostics().get("env_steps")
-
-    def note(self, row: dict[str, float]) -> None:
+    def write_row(self, step: int, row: dict[str, float]) -> None:
         """Remember the newest score."""
         self.score = row.get("eval/score", self.score)
+
+    def write_examples(self, step: int, rows: list[dict[str, Any]]) -> None:
+        """Ignore examples."""
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, PreferenceModule)
-        self.first, self.first_time = pl_module.step, time.monotonic()
-        self.first_env_step = self.env_steps()
-        self.first_tokens = COUNTS["tokens"]
-        self.shown = self.bar.add_task(
-            self.run.path.name, total=self.settings.steps, completed=self.first, shown=""
+        self.first_step, self.first_time = pl_module.step, time.monotonic()
+        self.first_env_step = env_steps(pl_module.domain)
+        self.first_tokens = self.stopwatch.counts["tokens"]
+        self.task = self.bar.add_task(
+            self.folder.path.name, total=self.settings.steps, completed=self.first_step, rates=""
         )
-        if not self.silent:
+        if not self.is_silent:
             self.bar.start()
-        self.tell("training", self.first, rate=None)
+        self.write("training", self.first_step, rate=None)
 
     @override
-    def after_step(self, trainer: L.Trainer, step: int, outputs: Any) -> None:
-        now = time.monotonic()
-        if now - self.told > 0.5 or step == self.settings.steps or trainer.should_stop:
+    def after_step(
+        self, trainer: L.Trainer, module: PreferenceModule, outputs: dict[str, Tensor]
+    ) -> None:
+        now, step = time.monotonic(), module.step
+        is_last = step == self.settings.steps or trainer.should_stop
+        if now - self.written > WRITE_EVERY or is_last:
             seconds = max(now - self.first_time, 1e-9)
-            rate = (step - self.first) / seconds
-            self.tell("training", step, rate)
-            shown = f"{rate:.3g} steps/s"
-            if self.first_env_step is not None:
-                taken = (self.env_steps() or 0) - self.first_env_step
-                shown += f"  {taken / seconds:.3g} env steps/s"
-            if tokens := COUNTS["tokens"] - self.first_tokens:
-                shown += f"  {tokens / seconds:,.0f} tokens/s"
-            if self.score is not None:
-                shown += f"  score {self.score:.4g}"
-            self.bar.update(self.shown, completed=step, shown=shown)
+            rate = (step - self.first_step) / seconds
+            self.write("training", step, rate)
+            rates = self.rates(rate, env_steps(module.domain), seconds)
+            self.bar.update(self.task, completed=step, rates=rates)
 
-    def tell(self, phase: str, step: int, rate: float | None) -> None:
+    def rates(self, rate: float, env_step: float | None, seconds: float) -> str:
+        """Return the rates since this attempt began, and the score, as text."""
+        parts = [f"{rate:.3g} steps/s"]
+        if self.first_env_step is not None:
+            parts.append(f"{((env_step or 0) - self.first_env_step) / seconds:.3g} env steps/s")
+        if tokens := self.stopwatch.counts["tokens"] - self.first_tokens:
+            parts.append(f"{tokens / seconds:,.0f} tokens/s")
+        if self.score is not None:
+            parts.append(f"score {self.score:.4g}")
+        return "  ".join(parts)
+
+    def write(self, phase: str, step: int, rate: float | None) -> None:
         """Write the progress file."""
-        self.told = time.monotonic()
-        if self.silent:
+        self.written = time.monotonic()
+        if self.is_silent:
             return
-        self.run.report_progress(
+        self.folder.report_progress(
             phase=phase,
             step=step,
             steps=self.settings.steps,
             rate=rate,
             score=self.score,
-            seconds=self.before + self.told - self.started,
-            time=shares(),
+            seconds=self.earlier_seconds + self.written - self.started,
+            time=self.stopwatch.shares(),
         )
 
     @override
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self.bar.stop()
-        if not self.silent:
-            logger.info("time spent on: %s", described())
+        if not self.is_silent:
+            logger.info("time spent on: %s", self.stopwatch.description())
+
+
+def env_steps(domain: Domain) -> float | None:
+    """Return the environment steps of the run, where the domain counts them."""
+    return domain.diagnostics().get("env_steps") if isinstance(domain, HasDiagnostics) else None

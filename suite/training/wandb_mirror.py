@@ -1,10 +1,11 @@
-"""Mirror a run to Weights & Biases; whatever happens there never stops training."""
+"""A mirror of a run on Weights & Biases; no error there stops training."""
 
 import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from suite.config.schema import Config
@@ -18,8 +19,11 @@ LOGIN_SECONDS = 20.0
 FINISH_SECONDS = 60.0
 
 
-class Tracker:
-    """One Weights & Biases run, or nothing where it is disabled, and on all ranks but the first."""
+class WandbMirror:
+    """A W&B run, on rank 0 and where it is enabled; else without effect.
+
+    As a context manager it ends the run when the block ends, as failed after an error.
+    """
 
     def __init__(self, config: Config, folder: Path) -> None:
         self.run: wandb.Run | None = None
@@ -31,15 +35,26 @@ class Tracker:
             try:
                 self.run = start(config, folder, mode)
                 return
-            except Exception as error:  # a mirror may break in any way; training goes on
+            except Exception as error:  # W&B may fail in any way; training continues
                 logger.warning("Weights & Biases (%s): %s", mode, error)
                 library.teardown()  # or the next attempt finds the run's id in use
 
-    def log(self, step: int, row: dict[str, float]) -> None:
+    def __enter__(self) -> "WandbMirror":
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.finish(failed=error is not None)
+
+    def write_row(self, step: int, row: dict[str, float]) -> None:
         """Send one row."""
         self.attempt(lambda run: run.log({**row, "step": step}))
 
-    def show(self, step: int, rows: list[dict[str, Any]]) -> None:
+    def write_examples(self, step: int, rows: list[dict[str, Any]]) -> None:
         """Send a table of examples, such as completions."""
 
         def send(run: "wandb.Run") -> None:
@@ -52,16 +67,17 @@ class Tracker:
         self.attempt(send)
 
     def finish(self, failed: bool) -> None:
-        """End the run, telling whether it failed."""
+        """End the run, once, as failed or as finished."""
         self.attempt(lambda run: run.finish(exit_code=int(failed)))
+        self.run = None
 
     def interrupt(self) -> None:
-        """End this attempt: W&B shows the run as preempted rather than crashed."""
+        """End this attempt: W&B shows the run as preempted, not as crashed."""
         self.attempt(lambda run: run.mark_preempting())
         self.finish(failed=True)
 
     def attempt(self, act: "Callable[[wandb.Run], object]") -> None:
-        """Do something with the run; after a failure, go on without it."""
+        """Call `act` with the run; after an error, continue without the run."""
         if self.run is None:
             return
         try:
@@ -95,6 +111,6 @@ def start(config: Config, folder: Path, mode: str) -> "wandb.Run":
             x_disable_meta=True,
         ),
     )
-    # Rows of one step arrive apart (training, evaluation): let W&B order them by our step.
+    # The rows of one step come separately (training, evaluation): W&B orders them by our step.
     run.define_metric("*", step_metric="step")
     return run

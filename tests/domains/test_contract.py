@@ -1,26 +1,15 @@
-"""The contract that every domain keeps; a new domain is tested by adding it to conftest.TINY."""
+"""Every domain keeps the public contract; a new domain is tested by adding it to conftest.TINY."""
 
-import copy
 import itertools
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from suite import testing
 from suite.config.fields import ConfigError
 from suite.config.registry import DOMAINS, OBJECTIVES, choose
-from suite.config.schema import Config
-from suite.domains.base import Domain, build_domain
-from suite.objectives.base import build_objective
 from tests.conftest import TINY, Tiny
-
-MODES = ("positive", "negative", "mixed")
-
-
-def build(config: Config) -> Domain:
-    torch.manual_seed(config.seed)
-    return build_domain(config, cache=Path(config.results_dir))
 
 
 def test_every_domain_is_under_contract() -> None:
@@ -28,38 +17,11 @@ def test_every_domain_is_under_contract() -> None:
 
 
 @pytest.mark.parametrize("name", DOMAINS)
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", testing.MODES)
 def test_feedback_has_the_promised_shapes_signs_and_gradients(
     tiny: Tiny, name: str, mode: str
 ) -> None:
-    config = tiny(name, f"feedback={mode}")
-    domain = build(config)
-    feedback = domain.feedback(next(iter(domain.train_dataloader())))
-    contexts, samples = feedback.logp.shape
-    assert feedback.kl.shape == (contexts,)
-    assert feedback.reference_logp.shape == feedback.score.shape == (contexts, samples)
-    assert (feedback.kl >= -1e-6).all()
-    for weight in (feedback.accept, feedback.reject):
-        assert weight.shape == (contexts, samples)
-        assert (weight >= 0).all()
-    assert (feedback.accept * feedback.reject == 0).all()
-    assert (feedback.kl_parts is not None) == config.domain.closed_form_kl
-    if feedback.kl_parts is not None:
-        assert domain.dimensions is not None
-        for part in feedback.kl_parts:
-            assert part.shape == (contexts, domain.dimensions)
-        torch.testing.assert_close(feedback.kl_parts.total(), feedback.kl)
-    assert (mode != "positive") or feedback.reject.sum() == 0
-    assert (mode != "negative") or feedback.accept.sum() == 0
-    # The policy starts at the reference: same log-probabilities, no divergence.
-    torch.testing.assert_close(feedback.logp, feedback.reference_logp, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(feedback.kl, torch.zeros(contexts), atol=1e-5, rtol=0)
-    assert not feedback.reference_logp.requires_grad
-    feedback.logp.sum().backward()
-    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in domain.policy.parameters())
-    assert all(p.grad is None for p in domain.reference.parameters())
-    assert 0 <= domain.shares.accept <= 1
-    assert 0 <= domain.shares.reject <= 1
+    testing.check_feedback(tiny(name, f"feedback={mode}"))
 
 
 @pytest.mark.parametrize("name", DOMAINS)
@@ -67,13 +29,13 @@ def test_feedback_has_the_promised_shapes_signs_and_gradients(
 def test_three_steps_move_the_policy_and_not_the_reference(
     tiny: Tiny, name: str, objective: str
 ) -> None:
-    offline = choose("domain", name).found.recorded
-    if objective == "mpo" and not choose("domain", name).found.closed_form_kl and not offline:
-        with pytest.raises(ConfigError, match=r"objective.name=mpo .* needs a Gaussian policy"):
+    settings = choose("domain", name).found
+    if objective in ("dpo", "mpo") and settings.recorded:
+        with pytest.raises(ConfigError, match=f"objective.name={objective} compares several"):
             tiny(name, f"objective={{name: {objective}}}")
         return
-    if objective in ("dpo", "mpo") and offline:
-        with pytest.raises(ConfigError, match=f"objective.name={objective} compares several"):
+    if objective == "mpo" and not settings.closed_form_kl:
+        with pytest.raises(ConfigError, match=r"objective.name=mpo .* needs a Gaussian policy"):
             tiny(name, f"objective={{name: {objective}}}")
         return
     if (objective, name) == ("weighted", "rows"):
@@ -81,78 +43,39 @@ def test_three_steps_move_the_policy_and_not_the_reference(
             tiny(name, f"objective={{name: {objective}}}")
         return
     config = tiny(name, f"objective={{name: {objective}}}", "seed=1")
-    domain, before = build(config), None
-    loss_of = build_objective(config.objective, config.feedback, domain.dimensions)
-    frozen = copy.deepcopy(domain.reference.state_dict())
-    before = copy.deepcopy(domain.policy.state_dict())
-    optimizer = torch.optim.Adam(domain.policy.parameters(), lr=1e-2)
-    for batch in itertools.islice(domain.train_dataloader(), 3):
-        loss = loss_of(domain.feedback(batch), domain.shares).loss
-        assert loss.isfinite()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    moved = domain.policy.state_dict()
-    assert any(not torch.equal(before[k], moved[k]) for k in before)
-    now = domain.reference.state_dict()
-    assert all(torch.equal(frozen[k], now[k]) for k in frozen)
-
-
-def equal(one: Any, other: Any) -> bool:
-    """Whether two states are the same, tensors and all."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(equal(one[k], other[k]) for k in one)
-    if isinstance(one, list):
-        return len(one) == len(other) and all(map(equal, one, other))
-    same: bool = one == other or (one != one and other != other)  # NaN before the first episode
-    return same
+    testing.check_training_moves_the_policy_alone(config)
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_evaluation_has_a_score_repeats_itself_and_leaves_training_alone(
     tiny: Tiny, name: str
 ) -> None:
-    domain = build(tiny(name))
-    before = copy.deepcopy(domain.state_dict())
-    first, second = domain.evaluate(), domain.evaluate()
-    assert first == second
-    assert {"score", "kl"} <= first.keys()
-    after = domain.state_dict()
-    assert all(equal(before[name], after[name]) for name in before)
+    testing.check_evaluation(tiny(name))
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_equal_seeds_give_equal_batches_and_other_seeds_others(tiny: Tiny, name: str) -> None:
-    def score(seed: int) -> torch.Tensor:
-        domain = build(tiny(name, f"seed={seed}"))
-        feedback = domain.feedback(next(iter(domain.train_dataloader())))
-        return torch.cat([feedback.score, feedback.logp.detach()])
-
-    assert torch.equal(score(1), score(1))
-    assert not torch.equal(score(1), score(2))
+    testing.check_seeds(tiny(name, "seed=1"), tiny(name, "seed=2"))
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_state_continues_the_stream_of_batches(tiny: Tiny, name: str) -> None:
-    first = build(tiny(name))
-    batches = iter(first.train_dataloader())
-    next(batches)
-    state = copy.deepcopy(first.state_dict())
-    expected = first.feedback(next(batches))
-    second = build(tiny(name))
-    second.load_state_dict(state)
-    found = second.feedback(next(iter(second.train_dataloader())))
-    assert torch.equal(expected.score, found.score)
-    assert torch.equal(expected.logp, found.logp)
-    assert second.shares == first.shares
+    testing.check_state(tiny(name))
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_the_policy_is_saved(tiny: Tiny, name: str, tmp_path: Path) -> None:
-    build(tiny(name)).save(tmp_path)
-    assert any(tmp_path.iterdir())
+    testing.check_saving(tiny(name), tmp_path)
+
+
+@pytest.mark.parametrize("name", DOMAINS)
+def test_settings_come_back_from_the_runs_folder(tiny: Tiny, name: str, tmp_path: Path) -> None:
+    testing.check_settings(tiny(name), tmp_path)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_keeps_the_contract(objective: str, tmp_path: Path) -> None:
+    testing.check_objective(objective, folder=tmp_path)
 
 
 @pytest.mark.parametrize("name", DOMAINS)
@@ -164,7 +87,7 @@ def test_the_reverse_divergence_is_another_one(tiny: Tiny, name: str) -> None:
 
     def kl(divergence: str) -> torch.Tensor:
         config = tiny(name, "feedback=positive", f"objective.divergence={divergence}")
-        domain = build(config)
+        domain = testing.build(config)
         with torch.no_grad():
             for i, parameter in enumerate(domain.policy.parameters()):
                 generator = torch.Generator().manual_seed(i)
@@ -177,3 +100,30 @@ def test_the_reverse_divergence_is_another_one(tiny: Tiny, name: str) -> None:
         assert not torch.allclose(kl("forward"), kl("reverse"), rtol=1e-3)
     assert (kl("forward") > 0).all()
     assert (kl("reverse") > 0).all()
+
+
+def test_a_broken_domain_or_objective_is_found_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from suite.domains.bandit.online import Bandit
+    from suite.objectives.pmpo import BoundPMPO
+
+    original, count = Bandit.feedback, itertools.count()
+    broken = {
+        "kl must not be negative": lambda f: f._replace(kl=f.kl - 1),
+        "must hide the other label": lambda f: f._replace(reject=1 - f.accept),
+        "logp must equal reference_logp": lambda f: f._replace(logp=f.logp + 1),
+        "score must be": lambda f: f._replace(score=None),
+        "equal seeds must give equal batches": lambda f: f._replace(score=f.score + next(count)),
+    }
+    for sentence, change in broken.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(Bandit, "feedback", lambda self, b, c=change: c(original(self, b)))
+            with pytest.raises(testing.BrokenContract, match=sentence):
+                testing.check_domain("bandit", folder=tmp_path)
+    call = BoundPMPO.__call__
+    with monkeypatch.context() as patch:
+        summed = lambda self, f, s: call(self, f, s)._replace(anchor=f.kl.sum() + len(f.kl))  # noqa: E731
+        patch.setattr(BoundPMPO, "__call__", summed)
+        with pytest.raises(testing.BrokenContract, match="mean of the losses of its halves"):
+            testing.check_objective("pmpo", folder=tmp_path)

@@ -11,8 +11,8 @@ from suite.feedback.label_noise import LabelNoise
 from suite.feedback.labelling import label_by_rank
 from suite.objectives.pmpo import pmpo
 from suite.system import distributed
+from suite.testing import build
 from tests.conftest import Tiny
-from tests.domains.test_contract import build
 
 GENERATOR = torch.Generator().manual_seed(0)
 TRUE = label_by_rank(torch.randn(50_000, 4, generator=GENERATOR), top=1, bottom=2)

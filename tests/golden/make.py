@@ -31,6 +31,7 @@ from suite.sweeps.worker import run_worker
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DOMAINS = sorted(path.stem for path in (HERE / "runs").glob("*.yaml"))
+PATIENCE = 600.0  # seconds for what takes thirty on an idle core
 HALF = 8  # the step of the checkpoints in half/
 QUEUED = "1_submitted.pkl"  # a job's name is its id
 KEPT = (
@@ -72,20 +73,26 @@ def start(where: Path, *arguments: str, **settings: str) -> "subprocess.Popen[st
     )
 
 
+def finish(process: "subprocess.Popen[str]", code: int = 0) -> str:
+    """Wait for a process, which must end with an exit code; return its output."""
+    try:
+        output, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.terminate()  # on which a sweep ends its workers
+        raise
+    assert process.returncode == code, output
+    return output
+
+
 def suite(where: Path, *arguments: str) -> str:
     """Run `suite …` in a folder; return its output."""
-    process = start(where, "-m", "suite", *arguments)
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output
-    return output
+    return finish(start(where, "-m", "suite", *arguments))
 
 
 def together(jobs: Sequence[Job]) -> None:
     """Run command lines of the suite one after another, each in a process of its own."""
     given = json.dumps([[str(where), list(arguments)] for where, arguments in jobs])
-    process = start(ROOT, str(HERE / "together.py"), given)
-    output, _ = process.communicate(timeout=600)
-    assert process.returncode == 0, output
+    output = finish(start(ROOT, str(HERE / "together.py"), given))
     for code, said in json.loads(output.splitlines()[-1]):
         assert code == 0, said
 
@@ -216,8 +223,7 @@ def make_begun(where: Path) -> None:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    finish(process, code=130)
     for run in sorted(runs.iterdir()):
         keep(run, source / "results/tiny/runs" / run.name)
     (stopped,) = runs.glob("*-mixed-*")

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from suite.config.fields import ConfigError
-from suite.domains.bandit.config import BanditConfig
-from suite.domains.language.config import LMConfig
+from suite.domains.bandit.online_config import BanditConfig
 from suite.domains.language.head import Head, token_statistics
+from suite.domains.language.online_config import LMConfig
 from suite.feedback.feedback import Feedback, Shares, TokenFeedback
 from suite.objectives.config import PMPOConfig
 from suite.objectives.pmpo import bind, pmpo

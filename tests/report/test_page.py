@@ -59,11 +59,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
         run.report_progress(step=10)
         for step in (0, 5, 10):
             score = step * (1 + config.seed / 10) + number / 100
-            run.log(step, {"eval/score": score, "eval/kl": step / 10, "eval/judge_score": score})
+            run.log_metrics(
+                step, {"eval/score": score, "eval/kl": step / 10, "eval/judge_score": score}
+            )
         run.log_path.write_text("it began\nit said <b>this</b>\n")
         failed = number == 4
         run.finish("failed" if failed else "finished", "it broke" if failed else None)
-        run.show(10, [{"prompt": "1+1=", "completion": "2", "score": 1.0}])
+        run.write_examples(10, [{"prompt": "1+1=", "completion": "2", "score": 1.0}])
     write_report(made, "suite sweep mine")
     return made
 

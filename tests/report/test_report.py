@@ -38,8 +38,8 @@ def made(tmp_path: Path) -> Made:
             run.begin()
             run.report_progress(step=10)
             for step, value in ((0, 1.0), (5, (1 + final) / 2), (10, final)):
-                run.log(step, {"eval/score": value, "eval/kl": step / 10})
-            run.log(5, {"train/reference_reject_share": 0.5})
+                run.log_metrics(step, {"eval/score": value, "eval/kl": step / 10})
+            run.log_metrics(5, {"train/reference_reject_share": 0.5})
             failed = final < 0
             run.finish("failed" if failed else "finished", "it broke" if failed else None)
         return sweep

@@ -1,4 +1,4 @@
-"""Claims: one owner at a time, free when it dies - told by its process, or far away by its age."""
+"""Leases: one owner at a time; a dead owner is known by its process, or elsewhere by its age."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.runs import lease as claims
+from suite.runs import lease
 from suite.runs.folder import RunFolder
 from suite.runs.lease import LeaseHeld, hold, is_leased
 from suite.system.files import read_json, write_json
@@ -18,11 +18,11 @@ from tests.conftest import ROOT, Tiny
 
 
 def from_elsewhere(path: Path) -> None:
-    """Make a claim look like one of another machine."""
+    """Make a lease look as if another machine had made it."""
     write_json(path, (read_json(path) or {}) | {"machine": "another", "pid": 1})
 
 
-def test_a_claim_is_refused_to_others_until_it_is_released(tmp_path: Path) -> None:
+def test_a_lease_is_refused_to_others_until_it_is_released(tmp_path: Path) -> None:
     assert not is_leased(tmp_path)
     for number in (1, 2, 3):
         with hold(tmp_path) as held:
@@ -35,13 +35,13 @@ def test_a_claim_is_refused_to_others_until_it_is_released(tmp_path: Path) -> No
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_claim_of_another_machine_lasts_as_long_as_it_is_renewed(tmp_path: Path) -> None:
+def test_a_lease_of_another_machine_lasts_as_long_as_it_is_renewed(tmp_path: Path) -> None:
     with hold(tmp_path) as held:
         from_elsewhere(held.path)
         assert is_leased(tmp_path)
         with pytest.raises(LeaseHeld), hold(tmp_path):
             pass
-        old = time.time() - claims.DEAD - 1
+        old = time.time() - lease.EXPIRY_SECONDS - 1
         os.utime(held.path, (old, old))
         assert not is_leased(tmp_path)
         with hold(tmp_path) as other:
@@ -53,8 +53,8 @@ def test_a_claim_of_another_machine_lasts_as_long_as_it_is_renewed(tmp_path: Pat
             assert is_leased(tmp_path)
 
 
-def test_an_owner_shows_that_it_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "RENEWED", 0.01)
+def test_an_owner_renews_its_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEWAL_SECONDS", 0.01)
     with hold(tmp_path) as held:
         os.utime(held.path, (0, 0))
         deadline = time.monotonic() + 10
@@ -73,18 +73,18 @@ def test_a_run_that_was_taken_over_writes_nothing_more(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny("bandit", "trainer.log_every=1")
-    run, honest = RunFolder.of(config), RunFolder.log
+    run, honest = RunFolder.of(config), RunFolder.log_metrics
 
     def log(self: RunFolder, step: int, row: dict[str, float]) -> None:
-        if step == 5 and self.held is not None:
-            from_elsewhere(self.held.path)
-            self.held.path.rename(run.path / ".claim-9")
+        if step == 5 and self.current_lease is not None:
+            from_elsewhere(self.current_lease.path)
+            self.current_lease.path.rename(run.path / ".claim-9")
         honest(self, step, row)
 
-    monkeypatch.setattr(RunFolder, "log", log)
+    monkeypatch.setattr(RunFolder, "log_metrics", log)
     with pytest.raises(LeaseHeld, match="was taken over"):
         train(config)
-    assert run.summary() is None, "that is for the new owner to write"
+    assert run.summary() is None, "the new owner writes it"
     assert max(row["step"] for row in run.metrics()) == 4
     assert run.state() == "running"
 
@@ -108,7 +108,7 @@ while time.monotonic() < end:
 
 
 @pytest.mark.slow
-def test_of_many_contenders_one_is_inside_and_the_dead_block_nobody(tmp_path: Path) -> None:
+def test_one_of_many_contenders_has_the_lease_and_a_dead_owner_blocks_none(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     started = [
         subprocess.Popen(

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from suite.runs.folder import RunFolder, git_commit
+from suite.runs.environment import git_commit
+from suite.runs.folder import RunFolder
 from suite.sweeps.slurm_jobs import Jobs
 from suite.system.files import write_text
 from tests import processes

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 
 from suite.config.fields import ConfigError
-from suite.runs.folder import git_commit
-from suite.sweeps import slurm_jobs as slurm
-from suite.sweeps import slurm_submit as submit
+from suite.runs.environment import git_commit
+from suite.sweeps import slurm_jobs, slurm_submit
+from suite.sweeps.slurm_executor import sbatch_errors, submitit_parameters
 from suite.sweeps.slurm_profile import Profile, load_profile
-from suite.sweeps.slurm_submit import parameters, refusal
 from suite.sweeps.spec import load_sweep
 from suite.sweeps.worker import warn_of_other_code
 from suite.system.job import choose_gpu
@@ -54,14 +53,14 @@ def test_an_unknown_profile_lists_those_there_are(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_profile_becomes_what_submitit_asks_sbatch_for(tmp_path: Path) -> None:
-    found = parameters(
+    found = submitit_parameters(
         load_sweep(ROOT / "configs/sweeps/bandit.yaml"),
         profile(tmp_path, "{gpus: h100:2, memory_gb: 1.5, runs_per_job: 3, options: {nice: 5}}"),
     )
     assert found["additional_parameters"] == {"requeue": True, "gres": "gpu:h100:2", "nice": "5"}
     assert (found["mem"], found["ntasks_per_node"], found["time"]) == ("1536MB", 3, 60)
     assert "partition" not in found
-    without = parameters(
+    without = submitit_parameters(
         load_sweep(ROOT / "configs/sweeps/bandit.yaml"), profile(tmp_path, "{gpus: 0}")
     )
     assert "gres" not in without["additional_parameters"]
@@ -69,8 +68,8 @@ def test_a_profile_becomes_what_submitit_asks_sbatch_for(tmp_path: Path) -> None
 
 def test_a_refusal_is_told_in_the_words_of_sbatch() -> None:
     words = "Command failed\nsbatch: error: no such thing\nsbatch: error: refused\nsome trace"
-    assert refusal(words) == "no such thing; refused"
-    assert refusal("it hangs\n") == "it hangs"
+    assert sbatch_errors(words) == "no such thing; refused"
+    assert sbatch_errors("it hangs\n") == "it hangs"
 
 
 def test_the_workers_of_a_job_take_a_gpu_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,11 +90,11 @@ def test_only_jobs_of_the_sweeps_name_are_its_own(
 ) -> None:
     told = "1_0|RUNNING|None|suite-mine\n1_1|PENDING|Resources|suite-mine\n2|RUNNING|None|suite-x\n"
     told += "3|COMPLETED|None|suite-mine\n4|RUNNING|None|suite-mine\n"
-    monkeypatch.setattr(slurm, "ask", lambda *command: told)
-    jobs = slurm.Jobs(tmp_path / "mine")
-    jobs.note({"1_0": ["a", "b"], "1_1": ["c"]})
-    jobs.note({"2": ["d"]})
-    jobs.note({"3": ["e"]})
+    monkeypatch.setattr(slurm_jobs, "run_slurm", lambda *command: told)
+    jobs = slurm_jobs.Jobs(tmp_path / "mine")
+    jobs.add({"1_0": ["a", "b"], "1_1": ["c"]})
+    jobs.add({"2": ["d"]})
+    jobs.add({"3": ["e"]})
     expected = {"a": "1_0 RUNNING", "b": "1_0 RUNNING", "c": "1_1 PENDING (Resources)"}
     assert jobs.by_run(jobs.active()) == expected
 
@@ -112,21 +111,21 @@ def test_a_refusal_says_what_was_submitted_before_it(
             raise ConfigError("sbatch refused the job: too many")
         return {f"5_{i}": [path.name for path in part] for i, part in enumerate(parts)}
 
-    monkeypatch.setattr(submit, "submit_array", array)
-    monkeypatch.setattr(submit, "largest_array", lambda: 4)
+    monkeypatch.setattr(slurm_submit, "submit_array", array)
+    monkeypatch.setattr(slurm_submit, "max_array_size", lambda: 4)
     with pytest.raises(ConfigError, match="too many; 4 jobs were submitted before that"):
-        submit.submit(sweep, Profile(), retry=False)
+        slurm_submit.submit(sweep, Profile(), retry=False)
     assert calls == [4, 4]
-    assert len(slurm.Jobs(sweep.folder).elements()) == 4
+    assert len(slurm_jobs.Jobs(sweep.folder).elements()) == 4
 
 
 def test_a_job_says_that_the_code_changed_since_it_was_submitted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     runs = [tmp_path / "mine/runs/a"]
-    jobs = slurm.Jobs(tmp_path / "mine")
-    jobs.note({"7_0": ["a"]}, commit=git_commit())
-    jobs.note({"8_0": ["a"]}, commit="another")
+    jobs = slurm_jobs.Jobs(tmp_path / "mine")
+    jobs.add({"7_0": ["a"]}, commit=git_commit())
+    jobs.add({"8_0": ["a"]}, commit="another")
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     for job, said in (("7", ""), ("8", "was at another at submission")):
         monkeypatch.setenv("SLURM_ARRAY_JOB_ID", job)

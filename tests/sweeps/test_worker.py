@@ -9,9 +9,9 @@ import pytest
 from suite.runs.folder import RunFolder
 from suite.runs.lease import LeaseLost
 from suite.sweeps import worker as module
-from suite.sweeps.slurm_jobs import Jobs, elements_of
+from suite.sweeps.slurm_jobs import Jobs, expand_id
 from suite.sweeps.worker import MAX_FAILED_STARTS, run_one, run_worker
-from suite.system.signals import STOPPED, TOO_EARLY, Interrupted
+from suite.system.signals import EXIT_STOPPED, EXIT_STOPPED_EARLY, Interrupted
 from tests.conftest import ROOT, Tiny
 
 
@@ -26,7 +26,7 @@ def queued(tiny: Tiny, folder: Path, *overrides: str) -> RunFolder:
     config = tiny("bandit", *overrides, results=folder)
     run = RunFolder.of(config)
     run.create(config)
-    Jobs(run.path.parents[1]).note({"7": [run.path.name]})
+    Jobs(run.path.parents[1]).add({"7": [run.path.name]})
     return run
 
 
@@ -39,7 +39,7 @@ def test_a_run_that_is_told_to_stop_has_its_job_requeued(
     )
     with pytest.raises(SystemExit) as end:
         run_worker([run.path])
-    assert end.value.code == STOPPED
+    assert end.value.code == EXIT_STOPPED
     assert (run.path.parents[1] / "jobs/7.0.stopped").exists()
     assert run.state() == "queued"
 
@@ -54,7 +54,7 @@ def test_a_signal_before_the_first_run_is_told_apart(
     monkeypatch.setattr(module, "warn_of_other_code", interrupted)
     with pytest.raises(SystemExit) as end:
         run_worker([run.path])
-    assert end.value.code == TOO_EARLY
+    assert end.value.code == EXIT_STOPPED_EARLY
     assert not list((run.path.parents[1] / "jobs").glob("*.stopped"))
 
 
@@ -85,7 +85,7 @@ def test_a_worker_beside_others_asks_for_a_requeue_whatever_its_number(
     monkeypatch.setattr("suite.train.train", interrupted)
     with pytest.raises(SystemExit) as end:
         run_worker([run.path])
-    assert end.value.code == STOPPED
+    assert end.value.code == EXIT_STOPPED
 
 
 @pytest.mark.parametrize("error", [RuntimeError("they never met"), LeaseLost("another has it")])
@@ -114,7 +114,7 @@ def test_of_several_ranks_one_that_fails_ends_its_process(
     ],
 )
 def test_names_for_several_elements_are_taken_apart(name: str, elements: list[str]) -> None:
-    assert elements_of(name) == elements
+    assert expand_id(name) == elements
 
 
 REQUEUED = [

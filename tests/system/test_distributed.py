@@ -1,4 +1,4 @@
-"""Several processes on one run: the parameters of one with the whole batch, also after a kill."""
+"""Several processes train a run to the parameters of a single process, also after a kill."""
 
 import os
 import signal
@@ -29,30 +29,34 @@ def config_with(*overrides: str) -> None:
         (["trainer.devices=0"], "trainer.devices must be at least 1, found 0"),
     ],
 )
-def test_what_ranks_cannot_share_is_refused(overrides: list[str], message: str) -> None:
+def test_settings_that_ranks_cannot_share_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config_with("trainer.devices=2", "trainer.num_nodes=2", *overrides)
 
 
-def test_who_computes_a_run_does_not_change_what_it_is() -> None:
+def test_devices_and_strategy_do_not_change_the_signature() -> None:
     one, four = (
-        load(ROOT / BASE["lm"], [f"trainer.devices={n}", f"trainer.strategy={how}"])
-        for n, how in ((1, "ddp"), (4, "fsdp"))
+        load(ROOT / BASE["lm"], [f"trainer.devices={n}", f"trainer.strategy={strategy}"])
+        for n, strategy in ((1, "ddp"), (4, "fsdp"))
     )
     assert one.signature == four.signature
 
 
-def test_too_few_processes_are_told(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_processes_are_refused(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "GROUP_RANK"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigError, match=r"trainer.devices=2 .* need 2 processes, found 1"):
         train(tiny("bandit", "trainer.devices=2"))
 
 
-def test_a_process_alone_has_everything() -> None:
+def test_a_single_process_gets_all_items() -> None:
     items = torch.arange(5)
     assert torch.equal(distributed.local_slice(items), items)
-    assert (distributed.world_size(), distributed.rank(), distributed.mean(0.25)) == (1, 0, 0.25)
+    assert (distributed.world_size(), distributed.rank(), distributed.mean_over_ranks(0.25)) == (
+        1,
+        0,
+        0.25,
+    )
     assert distributed.any_rank(True)
     assert not distributed.any_rank(False)
     assert distributed.broadcast("word") == "word"
@@ -61,8 +65,8 @@ def test_a_process_alone_has_everything() -> None:
 def arguments(domain: str, folder: Path, *overrides: str) -> list[str]:
     steps = ["trainer.steps=40", "trainer.eval_every=10", "trainer.checkpoint_every=5"]
     fixed = [*TINY[domain], *SCHEDULE, *steps, "optimizer.clip_norm=1.0"]
-    where = f"results_dir={folder}"
-    return ["train", BASE[domain], *fixed, *overrides, where]
+    results = f"results_dir={folder}"
+    return ["train", BASE[domain], *fixed, *overrides, results]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -75,7 +79,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("domain", "strategy"), [("control", "ddp"), ("lm", "fsdp"), ("rows", "fsdp")]
 )
-def test_two_ranks_are_one_with_the_whole_batch_also_after_a_kill(
+def test_two_ranks_compute_what_one_computes_also_after_a_kill(
     domain: str, strategy: str, tmp_path: Path
 ) -> None:
     two = ("trainer.devices=2", f"trainer.strategy={strategy}", "trainer.accelerator=cpu")
@@ -83,9 +87,9 @@ def test_two_ranks_are_one_with_the_whole_batch_also_after_a_kill(
     for name, extra in (("one", ()), ("two", two)):
         code, output = processes.suite(*arguments(domain, tmp_path / name, *follow, *extra))
         assert code == 0, output
-        assert output.count("finished: ") == 1, "rank 0 alone speaks"
-    one, found = weights(tmp_path / "one"), weights(tmp_path / "two")
-    torch.testing.assert_close(found, one, rtol=1e-3, atol=1e-4)
+        assert output.count("finished: ") == 1, "rank 0 alone prints"
+    by_one, by_two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    torch.testing.assert_close(by_two, by_one, rtol=1e-3, atol=1e-4)
 
     process = processes.start(arguments(domain, tmp_path / "torn", *follow, *two))
     ready = "*/runs/*/checkpoints/previous.ckpt"
@@ -97,8 +101,8 @@ def test_two_ranks_are_one_with_the_whole_batch_also_after_a_kill(
     code, output = processes.suite(*arguments(domain, tmp_path / "torn", *follow, *two))
     assert code == 0, output
     assert " continues from step " in output
-    again = weights(tmp_path / "torn")
-    assert all(torch.equal(again[name], value) for name, value in found.items())
+    resumed = weights(tmp_path / "torn")
+    assert all(torch.equal(resumed[name], value) for name, value in by_two.items())
     whole = next((tmp_path / "two").glob("*/runs/*"))
     assert run.metrics() == RunFolder(whole).metrics()
     if domain != "control":

@@ -1,4 +1,4 @@
-"""Eight groups at once, one after the other, or shared by ranks: the same gradient."""
+"""The gradient of a batch does not depend on micro-batches or ranks."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def domain(request: pytest.FixtureRequest, tiny: Tiny, shared_results: Path) -> 
 
 
 def gradient(rows: Rows, objective: object, parts: list[list[Encoded]]) -> torch.Tensor:
-    """The mean over micro-batches, as training accumulates it."""
+    """Return the mean over micro-batches, as training accumulates it."""
     rows.policy.zero_grad()
     for part in parts:
         loss = objective(rows.feedback(rows.pack(part)), rows.shares).loss / len(parts)
@@ -58,5 +58,5 @@ def test_micro_batches_and_ranks_give_the_gradient_of_the_whole_batch(
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
         parts.append(distributed.local_slice(groups))
     by_rank = torch.stack([gradient(rows, objective, [part]) for part in parts]).mean(0)
-    for found in (one_by_one, by_rank):
-        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-6)
+    for other in (one_by_one, by_rank):
+        torch.testing.assert_close(other, whole, rtol=1e-4, atol=1e-6)

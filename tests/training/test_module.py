@@ -57,8 +57,8 @@ def gradient_of_rank(rank: int, folder: str) -> None:
     model = DistributedDataParallel(Scorer())
     model(slice(3 * rank, 3 * rank + 3)).backward()
     torch.save(model.module.linear.weight.grad, f"{folder}/rank{rank}.pt")
-    torch.distributed.barrier()  # a rank that leaves early may keep the other waiting for ever
-    os._exit(0)  # gloo's and DDP's destructors have been seen to hang at this point
+    torch.distributed.barrier()  # a rank that leaves early may make the other wait for ever
+    os._exit(0)  # the destructors of gloo and DDP may hang here
 
 
 @pytest.mark.slow
@@ -70,11 +70,11 @@ def test_two_ranks_give_the_gradient_of_the_whole_batch(tmp_path: Path) -> None:
     whole = Scorer()
     whole(slice(0, 6)).backward()
     for rank in (0, 1):
-        found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
-        torch.testing.assert_close(found, whole.linear.weight.grad, atol=1e-14, rtol=0)
+        gradient = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        torch.testing.assert_close(gradient, whole.linear.weight.grad, atol=1e-14, rtol=0)
 
 
-def test_accumulation_takes_one_step_per_so_many_batches(tiny: Tiny) -> None:
+def test_an_accumulated_step_logs_terms_that_sum_to_its_loss(tiny: Tiny) -> None:
     config = tiny("bandit", "trainer.accumulate=3", "trainer.steps=4", "trainer.log_every=1")
     train(config)
     rows = RunFolder.of(config).metrics()
@@ -87,26 +87,29 @@ def test_accumulation_takes_one_step_per_so_many_batches(tiny: Tiny) -> None:
 
 @pytest.mark.parametrize(("step", "factor"), [(0, 0.25 * 1.0), (1, 0.5 * 0.9), (3, 0.7), (9, 0.1)])
 def test_the_learning_rate_warms_up_and_decays(step: int, factor: float) -> None:
-    plan = OptimizerConfig(warmup=3, decay="linear")
-    assert learning_rate_factor(plan, step, steps=10) == pytest.approx(factor)
+    settings = OptimizerConfig(warmup=3, decay="linear")
+    assert learning_rate_factor(settings, step, steps=10) == pytest.approx(factor)
 
 
 def test_each_step_is_taken_at_its_learning_rate_also_after_a_resume(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = ["optimizer={lr: 0.1, warmup: 1, decay: linear}", "objective={name: mpo, dual_lr: 0.01}"]
-    config = tiny("bandit", *plan, "trainer.steps=4", "trainer.checkpoint_every=1")
+    settings = [
+        "optimizer={lr: 0.1, warmup: 1, decay: linear}",
+        "objective={name: mpo, dual_lr: 0.01}",
+    ]
+    config = tiny("bandit", *settings, "trainer.steps=4", "trainer.checkpoint_every=1")
     used: list[tuple[float, float]] = []
     step = torch.optim.AdamW.step
 
-    def noted(optimizer: torch.optim.AdamW) -> None:
+    def recorded(optimizer: torch.optim.AdamW) -> None:
         if len(used) == 2:
             used.append((0.0, 0.0))
             raise OSError("the machine is gone")
         used.append(tuple(group["lr"] for group in optimizer.param_groups))
         step(optimizer)
 
-    monkeypatch.setattr(torch.optim.AdamW, "step", noted)
+    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
     with pytest.raises(OSError, match="gone"):
         train(config)
     train(config)
@@ -115,7 +118,7 @@ def test_each_step_is_taken_at_its_learning_rate_also_after_a_resume(
     assert duals == pytest.approx((0.005, 0.0075, 0.005, 0.0025))
 
 
-def test_the_reference_follows_as_told() -> None:
+def test_the_reference_follows_as_configured() -> None:
     def after(settings: ReferenceConfig, step: int) -> float:
         policy, reference = nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)
         nn.init.constant_(policy.weight, 8.0)
@@ -130,13 +133,13 @@ def test_the_reference_follows_as_told() -> None:
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, good_batches: int, bad_batches: int = 100) -> None:
-    """Make the bandit's divergence NaN after so many batches, for so many."""
-    honest, calls = Bandit.feedback, iter(range(100))
+    """Make the bandit's KL NaN in `bad_batches` batches that follow `good_batches`."""
+    original, calls = Bandit.feedback, iter(range(100))
 
     def poisoned(self: Bandit, batch: object) -> Feedback:
-        feedback = honest(self, batch)  # type: ignore[arg-type]
-        good = not 0 <= next(calls) - good_batches < bad_batches
-        return feedback if good else feedback._replace(kl=feedback.kl * float("nan"))
+        feedback = original(self, batch)  # type: ignore[arg-type]
+        is_good = not 0 <= next(calls) - good_batches < bad_batches
+        return feedback if is_good else feedback._replace(kl=feedback.kl * float("nan"))
 
     monkeypatch.setattr(Bandit, "feedback", poisoned)
 
@@ -152,8 +155,8 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_term(
     summary = run.summary()
     assert summary["status"] == "failed"
     assert "step 7: anchor is nan" in summary["error"]
-    assert summary["step"] == 4, "what was measured before is kept"
-    # The same command after the cause is gone continues from the last checkpoint, at step 6.
+    assert summary["step"] == 4, "the earlier measurements are kept"
+    # Once the cause is removed, the same command continues from the last checkpoint, at step 6.
     monkeypatch.undo()
     assert train(config)["status"] == "finished"
     assert RunFolder.of(config).summary()["step"] == 12
@@ -194,7 +197,7 @@ def test_compiling_without_a_compiler_is_refused(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("domain", ["bandit", "control"])
 def test_several_steps_per_call_are_the_same_steps(tiny: Tiny, domain: str) -> None:
-    """Each batch is drawn after the step before it, with the reference as it then is."""
+    """Each batch is drawn after the step before it, with the reference of that moment."""
     fixed = ("reference={update: average, rate: 0.1}", "trainer.log_every=6")
     fixed += ("trainer.eval_every=6", "trainer.checkpoint_every=6")
     configs = [tiny(domain, *fixed, f"trainer.steps_per_call={n}") for n in (1, 3)]
@@ -224,16 +227,16 @@ def test_a_loss_that_is_not_finite_within_a_call_names_its_own_step(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     poison(monkeypatch, good_batches=4)
-    each = ("trainer.steps_per_call=3", "trainer.eval_every=3", "trainer.log_every=3")
+    settings = ("trainer.steps_per_call=3", "trainer.eval_every=3", "trainer.log_every=3")
     with pytest.raises(NonFiniteLoss, match="not finite at step 5: anchor is nan"):
-        train(tiny("bandit", *each))
+        train(tiny("bandit", *settings))
 
 
 def test_the_reference_follows_after_every_step_of_a_call(tiny: Tiny) -> None:
-    """A reference copied every 2 steps is the policy after 12, however many a call takes."""
-    each = ("reference.update=copy", "reference.every=2", "trainer.eval_every=3")
-    each += ("trainer.log_every=3", "trainer.steps_per_call=3")
-    config = tiny("bandit", *each)
+    """A reference that is copied every 2 steps equals the policy after 12 steps."""
+    settings = ("reference.update=copy", "reference.every=2", "trainer.eval_every=3")
+    settings += ("trainer.log_every=3", "trainer.steps_per_call=3")
+    config = tiny("bandit", *settings)
     train(config)
     path = RunFolder.of(config).checkpoints / "last.ckpt"
     state = torch.load(path, weights_only=True)["state_dict"]

@@ -1,16 +1,17 @@
-"""Weights & Biases: offline without an account, and never in the way."""
+"""Weights & Biases works offline without an account, and its errors do not stop training."""
 
 import json
 import signal
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from suite.runs.folder import RunFolder
 from suite.train import train
-from suite.training.wandb_mirror import Tracker
+from suite.training.wandb_mirror import WandbMirror
 from tests import processes
 from tests.conftest import BASE, SCHEDULE, TINY, Tiny
 
@@ -49,12 +50,12 @@ def test_without_network_an_online_run_trains_to_the_same_end(tiny: Tiny, tmp_pa
     code, output = processes.finish(process)
     assert code == 0, output
     assert "Weights & Biases (online)" in output
-    found = RunFolder.of(config)
-    assert found.metrics_path.read_bytes() == RunFolder.of(plain).metrics_path.read_bytes()
+    run = RunFolder.of(config)
+    assert run.metrics_path.read_bytes() == RunFolder.of(plain).metrics_path.read_bytes()
 
 
 @pytest.mark.slow
-def test_a_stopped_run_is_marked_preempted_and_goes_on_under_the_same_id(
+def test_a_stopped_run_is_marked_preempted_and_continues_under_the_same_id(
     tiny: Tiny, tmp_path: Path
 ) -> None:
     config = tiny("bandit", "trainer.steps=4000", results=tmp_path)
@@ -77,20 +78,20 @@ def test_a_stopped_run_is_marked_preempted_and_goes_on_under_the_same_id(
 
 
 def preempting(record: Path) -> bool:
-    """Whether an offline W&B record says that the run was about to be preempted."""
+    """Return whether an offline W&B record marks the run as preempted."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    found = []
+    kinds = []
     for data in log_records(record.read_bytes()):
         content = Record()
         content.ParseFromString(data)
-        found.append(content.WhichOneof("record_type"))
-    assert "history" in found, "the record was read"
-    return "preempting" in found
+        kinds.append(content.WhichOneof("record_type"))
+    assert "history" in kinds, "the record was read"
+    return "preempting" in kinds
 
 
 def log_records(content: bytes) -> Iterator[bytes]:
-    """Read the records of a LevelDB log: blocks of 32 KiB, a record in one piece or several."""
+    """Yield the records of a LevelDB log: blocks of 32 KiB; a record has one piece or several."""
     position, record = 7, b""  # after the file's own header
     while position < len(content):
         left = 32768 - position % 32768
@@ -118,15 +119,44 @@ class Broken:
 def test_a_mirror_that_breaks_is_dropped_with_a_warning(
     tiny: Tiny, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    tracker = Tracker(tiny("bandit"), tmp_path)
-    tracker.run = Broken()
-    tracker.log(1, {"eval/score": 1.0})
-    tracker.log(2, {"eval/score": 1.0})
-    tracker.finish(failed=False)
+    mirror = WandbMirror(tiny("bandit"), tmp_path)
+    mirror.run = Broken()
+    mirror.write_row(1, {"eval/score": 1.0})
+    mirror.write_row(2, {"eval/score": 1.0})
+    mirror.finish(failed=False)
     assert caplog.text.count("Weights & Biases stopped, training goes on: gone") == 1
 
 
-def test_disabled_means_not_even_imported(tiny: Tiny, tmp_path: Path) -> None:
+class Recorder:
+    """A W&B run that records its end."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def mark_preempting(self) -> None:
+        self.calls.append("preempting")
+
+    def finish(self, exit_code: int) -> None:
+        self.calls.append(f"exit {exit_code}")
+
+
+def test_a_mirrored_run_ends_once_with_the_outcome_of_training(tiny: Tiny, tmp_path: Path) -> None:
+    def end(act: Callable[[WandbMirror], object]) -> list[str]:
+        recorder = Recorder()
+        with suppress(OSError), WandbMirror(tiny("bandit"), tmp_path) as mirror:
+            mirror.run = recorder
+            act(mirror)
+        return recorder.calls
+
+    def fail(mirror: WandbMirror) -> None:
+        raise OSError("no space")
+
+    assert end(lambda mirror: None) == ["exit 0"]
+    assert end(fail) == ["exit 1"]
+    assert end(WandbMirror.interrupt) == ["preempting", "exit 1"]
+
+
+def test_wandb_is_not_imported_where_it_is_disabled(tiny: Tiny, tmp_path: Path) -> None:
     import subprocess
     import sys
 
@@ -134,8 +164,8 @@ def test_disabled_means_not_even_imported(tiny: Tiny, tmp_path: Path) -> None:
     run.create(tiny("bandit", results=tmp_path))
     code = (
         "import sys, json\nfrom pathlib import Path\nfrom suite.config.loading import load\n"
-        "from suite.training.wandb_mirror import Tracker\n"
-        "Tracker(load(Path(sys.argv[1])), Path('.'))\nprint(json.dumps('wandb' in sys.modules))"
+        "from suite.training.wandb_mirror import WandbMirror\n"
+        "WandbMirror(load(Path(sys.argv[1])), Path('.'))\nprint(json.dumps('wandb' in sys.modules))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(run.path / "config.yaml")],

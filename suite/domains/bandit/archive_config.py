@@ -1,19 +1,17 @@
 """Settings of the archive domain."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from suite.config.contracts import DomainConfig, DomainParts
+from suite.config.contracts import DomainConfig
 from suite.config.fields import ConfigError, key
-
-if TYPE_CHECKING:
-    from suite.domains.bandit.archive import Archive
 
 
 @dataclass
 class ArchiveConfig(DomainConfig):
     """Propose a better point from a fixed archive of scored ones."""
 
+    implementation: ClassVar[str] = "suite.domains.bandit.archive:Archive"
     recorded: ClassVar[bool] = True
     batch_size_key: ClassVar[str | None] = "batch_size"
     name: Literal["archive"] = key("archive", "this domain")
@@ -41,9 +39,3 @@ class ArchiveConfig(DomainConfig):
     def task(self) -> str:
         """What the report calls this problem."""
         return f"{self.function}-{self.dimensions}d-archive"
-
-    def build(self, parts: DomainParts) -> "Archive":
-        """Build the domain."""
-        from suite.domains.bandit.archive import Archive
-
-        return Archive(self, parts)

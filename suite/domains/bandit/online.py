@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from suite.config.contracts import DomainParts
-from suite.domains.bandit.config import BanditConfig
+from suite.domains.bandit.online_config import BanditConfig
 from suite.domains.bandit.policy import GaussianPolicy, GaussianSearch
 from suite.feedback.feedback import Feedback, Labels, Shares
 from suite.feedback.labelling import label_by_rank

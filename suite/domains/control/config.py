@@ -1,14 +1,11 @@
-"""Settings of the control domain."""
+"""Settings that both domains of control share."""
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import Literal
 
-from suite.config.contracts import DomainConfig, DomainParts
+from suite.config.contracts import DomainConfig
 from suite.config.fields import ConfigError, key, section
-
-if TYPE_CHECKING:
-    from suite.domains.control.online import Control
 
 
 @dataclass
@@ -98,8 +95,8 @@ class TaskConfig(DomainConfig):
 
     def prepare_film(self) -> None:
         """Choose a renderer, which must happen before MuJoCo is imported; raises ConfigError."""
+        from suite.domains.control.rendering import choose_renderer
         from suite.domains.control.tasks import require
-        from suite.domains.control.video import choose_renderer
 
         require("imageio")
         choose_renderer()
@@ -113,71 +110,3 @@ class TaskConfig(DomainConfig):
         """Return the smallest and the largest value of the categorical head."""
         largest = self.action_repeat / (1 - self.discount)
         return self.critic.low, self.critic.high if self.critic.high is not None else largest
-
-
-@dataclass
-class ControlConfig(TaskConfig):
-    """An actor and a critic that learn from the replay of an environment."""
-
-    closed_form_kl: ClassVar[bool] = True
-    needs_moving_reference: ClassVar[bool] = True  # it samples the actions, and judges them
-    batch_size_key: ClassVar[str | None] = "batch_size"
-    name: Literal["control"] = key("control", "this domain")
-    num_envs: int = key(
-        1, "environments; more than one run in processes of their own, stepped together", at_least=1
-    )
-    labels: Literal["sign", "rank"] = key(
-        "sign", "accept where the score is at least the state's mean over the K, or the `top` best"
-    )
-    bound_penalty: float = key(
-        0.1,
-        "taken from an action's score, not from targets, per squared distance beyond ±1: actions"
-        " that are clipped to the same one are told apart",
-        at_least=0,
-    )
-    top: int = key(2, "accepted actions of a state, where labels=rank", at_least=1)
-    bottom: int = key(2, "rejected actions of a state, where labels=rank", at_least=1)
-
-    warmup: int = key(
-        1000, "environment steps with random actions before the first batch", at_least=1
-    )
-    updates_per_env_step: float = key(0.5, "batches per environment step", above=0)
-    acting_steps: int = key(
-        20,
-        "environment steps acted at a time, with one policy; divided by action_repeat",
-        at_least=1,
-    )
-    replay_size: int = key(1_000_000, "transitions kept", at_least=1)
-
-    def check(self) -> None:
-        """Raise ConfigError where keys do not fit each other."""
-        super().check()
-        if self.labels == "rank" and self.top + self.bottom > self.samples:
-            raise ConfigError(
-                f"domain.top + domain.bottom must be at most domain.samples={self.samples},"
-                f" found {self.top} + {self.bottom}"
-            )
-        if self.warmup <= self.n_step * self.action_repeat * self.num_envs:
-            raise ConfigError(
-                "domain.warmup must be more than n_step · action_repeat · num_envs ="
-                f" {self.n_step * self.action_repeat * self.num_envs} steps, or there is nothing"
-                f" to learn from; found {self.warmup}"
-            )
-
-    def accepted_mean(self) -> float | None:
-        """Return m of theory §5, as if Q were linear where the reference samples."""
-        from suite.objectives.bounds import above_average_mean, top_mean
-
-        if self.labels == "sign":
-            return above_average_mean(self.samples)
-        return top_mean(self.samples, self.top) if self.top == self.bottom else None
-
-    def samples_per_context(self) -> int:
-        """Return K."""
-        return self.samples
-
-    def build(self, parts: DomainParts) -> "Control":
-        """Build the domain."""
-        from suite.domains.control.online import Control
-
-        return Control(self, parts)

@@ -3,8 +3,6 @@
 Shapes: T actions of an episode, O observation entries, D action entries, N transitions.
 """
 
-import json
-import shutil
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -135,19 +133,17 @@ def read_d4rl(path: Path) -> list[Episode]:
     return episodes
 
 
-def write_minari(folder: Path, episodes: Sequence[Episode], about: dict[str, Any]) -> None:
-    """Write a Minari data set, whose folder appears at once or not at all."""
+def write_minari(folder: Path, episodes: Sequence[Episode], metadata: dict[str, Any]) -> None:
+    """Write a Minari data set into a new folder; `metadata` is added to its own."""
     from gymnasium.spaces import Box
     from minari import __version__ as version
     from minari.data_collector import EpisodeBuffer
     from minari.dataset.minari_storage import MinariStorage
 
-    temporary = folder.with_name(f".{folder.name}.new")  # one at a time: the caller holds a lock
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    folder.mkdir(parents=True)
     size, width = episodes[0].observations.shape[1], episodes[0].actions.shape[1]
     storage = MinariStorage.new(
-        temporary / "data",
+        folder / "data",
         observation_space=Box(-np.inf, np.inf, (size,), np.float32),
         action_space=Box(-1.0, 1.0, (width,), np.float32),
     )
@@ -166,9 +162,7 @@ def write_minari(folder: Path, episodes: Sequence[Episode], about: dict[str, Any
             )
         )
     storage.update_episodes(buffers)
-    storage.update_metadata({"dataset_id": folder.name, "minari_version": version, **about})
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
+    storage.update_metadata({"dataset_id": folder.name, "minari_version": version, **metadata})
 
 
 def transitions(episodes: Sequence[Episode], n_step: int, discount: float) -> Recorded:
@@ -206,9 +200,3 @@ def describe(episodes: Sequence[Episode]) -> str:
         f"{len(episodes)} episodes, {steps:,} steps; returns {returns.min():.4g} to"
         f" {returns.max():.4g}, mean {returns.mean():.4g}"
     )
-
-
-def metadata(folder: Path) -> dict[str, Any]:
-    """Return what a Minari data set says of itself."""
-    found: dict[str, Any] = json.loads((folder / "data" / "metadata.json").read_text())
-    return found

@@ -19,11 +19,11 @@ from suite.domains.control.episodes import Recorded, describe, read, transitions
 from suite.domains.control.evaluation import check_support, measure, play
 from suite.domains.control.networks import ActorCritic
 from suite.domains.control.offline_config import OfflineConfig
-from suite.domains.control.recording import recorded_here
+from suite.domains.control.recording import recording_folder
 from suite.domains.control.video import film
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import RunningShares
 from suite.feedback.labelling import label_by_sign
+from suite.feedback.running_shares import RunningShares
 from suite.system import distributed
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,9 @@ class Offline:
         self.label_noise = parts.label_noise
         self.generator = torch.Generator().manual_seed(parts.seed)
         path = settings.path
-        folder = recorded_here(settings, parts.cache / "recordings") if path is None else Path(path)
+        folder = (
+            recording_folder(settings, parts.cache / "recordings") if path is None else Path(path)
+        )
         episodes = read(folder)
         logger.info("%s: %s", folder, describe(episodes))
         self.data = transitions(episodes, settings.n_step, settings.discount)

@@ -2,14 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError, key, section
 from suite.domains.control.config import NetworkConfig, TaskConfig
-
-if TYPE_CHECKING:
-    from suite.domains.control.offline import Offline
 
 
 @dataclass
@@ -35,6 +31,7 @@ class RecordingConfig:
 class OfflineConfig(TaskConfig):
     """An actor and a critic that learn from recorded episodes alone."""
 
+    implementation: ClassVar[str] = "suite.domains.control.offline:Offline"
     recorded: ClassVar[bool] = True
     needs_moving_reference: ClassVar[bool] = True  # it is the target critic
     batch_size_key: ClassVar[str | None] = "batch_size"
@@ -59,9 +56,3 @@ class OfflineConfig(TaskConfig):
             require(package)
         if self.path is not None and not Path(self.path).exists():
             raise ConfigError(f"domain.path={self.path}: no such file or folder")
-
-    def build(self, parts: DomainParts) -> "Offline":
-        """Build the domain."""
-        from suite.domains.control.offline import Offline
-
-        return Offline(self, parts)

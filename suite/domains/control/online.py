@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 
 from suite.config.contracts import DomainParts
-from suite.domains.control.config import ControlConfig
 from suite.domains.control.environments import Environments, Outcome
 from suite.domains.control.evaluation import check_support, measure, play
 from suite.domains.control.networks import ActorCritic
 from suite.domains.control.nstep import NStepWindow, Transition
+from suite.domains.control.online_config import ControlConfig
 from suite.domains.control.replay import Replay
 from suite.domains.control.video import film
 from suite.feedback.feedback import Feedback, Labels, Shares
-from suite.feedback.label_noise import RunningShares
 from suite.feedback.labelling import label_by_rank, label_by_sign
+from suite.feedback.running_shares import RunningShares
 from suite.policies.gaussian import Gaussian, compare
 from suite.system import distributed
 

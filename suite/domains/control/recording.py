@@ -1,7 +1,6 @@
 """Episodes of a control run while it learns, and a mixture of good and bad ones of them.
 
-Made once, then cached by what determines them, as the language model's reference is: a lock makes
-runs that start together wait for one of them, and a kill costs the steps since the last checkpoint.
+Made once, then cached by what determines them. A kill costs the steps since the last checkpoint.
 """
 
 import hashlib
@@ -16,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 from typing_extensions import override
@@ -24,16 +22,17 @@ from typing_extensions import override
 from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError
 from suite.config.schema import ReferenceConfig
-from suite.domains.control.config import ControlConfig, CriticConfig
+from suite.domains.control.config import CriticConfig
 from suite.domains.control.environments import Outcome
 from suite.domains.control.episodes import Episode, describe, write_minari
 from suite.domains.control.offline_config import OfflineConfig
 from suite.domains.control.online import Control
+from suite.domains.control.online_config import ControlConfig
 from suite.feedback.label_noise import LabelNoise
 from suite.objectives.base import build_objective
 from suite.objectives.config import PMPOConfig
 from suite.policies.reference import follow
-from suite.system import distributed
+from suite.system.cache import cached
 from suite.system.files import write_with
 
 logger = logging.getLogger(__name__)
@@ -84,18 +83,16 @@ class Recording(Control):
         self.current, self.episodes = state["current"], state["episodes"]
 
 
-def recorded_here(settings: OfflineConfig, cache: Path) -> Path:
+def recording_folder(settings: OfflineConfig, cache: Path) -> Path:
     """Return the folder of the mixture, making it where the cache is empty; raises ConfigError."""
     folder = cache / f"{settings.task}-{signature(settings)}"
-    if distributed.rank() == 0:
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f".{folder.name}.lock"):
-            if not folder.exists():
-                checkpoint = cache / f".{settings.task}-{run_signature(settings)}.ckpt"
-                write_mixture(record(settings, checkpoint), settings, folder)
-                checkpoint.unlink(missing_ok=True)
-    distributed.broadcast("it is there")
-    return folder
+    checkpoint = cache / f".{settings.task}-{run_signature(settings)}.ckpt"
+
+    def make(new: Path) -> None:
+        chosen = write_mixture(record(settings, checkpoint), settings, new, folder.name)
+        logger.info("recorded %s: %s", folder, describe(chosen))
+
+    return cached(folder, make, checkpoint)
 
 
 def signature(settings: OfflineConfig) -> str:
@@ -221,8 +218,10 @@ def restore(path: Path, domain: Recording, optimizer: torch.optim.Optimizer) -> 
     return int(state["updates"])
 
 
-def write_mixture(episodes: Sequence[Episode], settings: OfflineConfig, folder: Path) -> None:
-    """Write the chosen episodes, and say in the data set what they are."""
+def write_mixture(
+    episodes: Sequence[Episode], settings: OfflineConfig, folder: Path, name: str
+) -> list[Episode]:
+    """Choose episodes, write them as a data set of this name that describes them, return them."""
     plan = settings.recording
     returns = [float(e.rewards.sum()) for e in episodes] or [0.0]
     middle = (min(returns) + max(returns)) / 2
@@ -230,6 +229,7 @@ def write_mixture(episodes: Sequence[Episode], settings: OfflineConfig, folder: 
     chosen = mixture(episodes, success, plan.share)
     successes = sum(float(e.rewards.sum()) >= success for e in chosen)
     about = {
+        "dataset_id": name,
         "description": (
             f"{settings.task}: {len(chosen)} of the {len(episodes)} episodes of {plan.steps:,}"
             f" environment steps in which a policy learned; {successes} have a return of"
@@ -238,7 +238,7 @@ def write_mixture(episodes: Sequence[Episode], settings: OfflineConfig, folder: 
         "algorithm_name": "PMPO, mixed feedback",
     }
     write_minari(folder, chosen, about)
-    logger.info("recorded %s: %s", folder, describe(chosen))
+    return chosen
 
 
 def mixture(episodes: Sequence[Episode], success: float, share: float) -> list[Episode]:

@@ -1,4 +1,4 @@
-"""Which tasks there are, told without importing torch: mistakes are said before anything starts."""
+"""Which tasks exist, known without importing torch: mistakes are reported before a run starts."""
 
 import difflib
 import os
@@ -7,15 +7,23 @@ from importlib.util import find_spec
 
 from suite.config.fields import ConfigError
 
-# Read when MuJoCo's bindings are imported; rendering is set up where it is asked for.
-os.environ.setdefault("MUJOCO_GL", "disable")
-
 EXTRA = "pip install 'pmpo-suite[control]'"
+
+
+def prepare_libraries() -> None:
+    """Set what MuJoCo and torchrl read when they are imported, unless the user has set it.
+
+    MuJoCo loads no renderer; `rendering.choose_renderer` chooses one where a video is asked for.
+    torchrl logs no notice for every replay buffer.
+    """
+    os.environ.setdefault("MUJOCO_GL", "disable")
+    os.environ.setdefault("RL_LOGGING_LEVEL", "WARNING")
 
 
 @cache
 def check_task(task: str, gymnasium: bool) -> None:
     """Raise ConfigError unless the task exists, naming near ones, and has continuous actions."""
+    prepare_libraries()
     for package in ("torchrl", "psutil"):
         require(package)
     if gymnasium:

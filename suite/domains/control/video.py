@@ -1,12 +1,8 @@
 """A look at a policy: one episode as an MP4, rendered without a screen."""
 
 import os
-import sys
-from ctypes.util import find_library
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from suite.config.fields import ConfigError
 
 if TYPE_CHECKING:
     from suite.domains.control.offline import Offline
@@ -14,27 +10,6 @@ if TYPE_CHECKING:
 
 FRAMES_PER_SECOND = 25
 HEIGHT, WIDTH = 240, 320
-BACKENDS = {"egl": ("EGL", "libegl1"), "osmesa": ("OSMesa", "libosmesa6")}
-
-
-def choose_renderer() -> None:
-    """Tell MuJoCo how to render, before it is imported; raises ConfigError where it cannot."""
-    if os.environ.get("MUJOCO_GL") in BACKENDS:
-        return
-    if "mujoco" in sys.modules:
-        raise ConfigError(
-            "a video needs a process that has not loaded MuJoCo yet, which was done without"
-            " rendering: `suite evaluate RUN --video` is one, or set MUJOCO_GL=osmesa at the start"
-        )
-    # OSMesa first: it renders on the CPU and works without a driver.
-    for name in ("osmesa", "egl"):
-        if find_library(BACKENDS[name][0]) is not None:
-            os.environ["MUJOCO_GL"] = name
-            return
-    raise ConfigError(
-        "a video needs OSMesa or EGL to render without a screen, and neither is here: on Debian"
-        " `apt-get install libosmesa6` (or libegl1, on a machine with a GPU)"
-    )
 
 
 def film(domain: "Control | Offline", path: Path) -> float:

@@ -14,8 +14,8 @@ from transformers import PreTrainedTokenizerBase
 from suite.config.fields import ConfigError
 from suite.domains.language.chat import prompt_ids, template
 from suite.domains.language.io import Text, refuse
+from suite.domains.language.packing import Sequence, Tokens, collate
 from suite.domains.language.schema import Group
-from suite.domains.language.tokens import Sequence, Tokens, collate
 from suite.system import distributed
 
 WINDOW = 32  # batches whose groups are sorted by length together

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,12 +18,12 @@ from transformers import (
 
 from suite.config.fields import ConfigError
 from suite.domains.language.chat import prompt_ids, template
-from suite.domains.language.config import LMConfig
 from suite.domains.language.generation import Judge, complete, decoded, scores_of, task_judge
 from suite.domains.language.io import Text
 from suite.domains.language.models import Pair, explained, inner
+from suite.domains.language.online_config import LMConfig
 from suite.domains.language.tasks.base import Task
-from suite.system import distributed
+from suite.system.cache import cached
 
 BATCH = 64
 SEED = 11
@@ -43,7 +41,7 @@ def build_judge(
         assert task is not None  # the configuration was checked
         if name == "exact":
             return task_judge(task)
-        return RewardModel(learned(settings, task, pair, start, cache), pair)
+        return RewardModel(reward_model_folder(settings, task, pair, start, cache), pair)
     if ":" in name and not Path(name).exists():
         return function(name)
     return RewardModel(name, pair)
@@ -105,21 +103,14 @@ class RewardModel:
         return template([*prompt, answer], self.tokenizer, "a prompt", prompts_answer=False)
 
 
-def learned(settings: LMConfig, task: Task, pair: Pair, start: Path, cache: Path) -> Path:
+def reward_model_folder(
+    settings: LMConfig, task: Task, pair: Pair, start: Path, cache: Path
+) -> Path:
     """Return the folder of a reward model that learned the task's score, made where it is not."""
     plan = settings.reward
     facts = json.dumps([asdict(plan), start.name], sort_keys=True).encode()
     folder = cache / "rewards" / f"{settings.task}-{hashlib.sha256(facts).hexdigest()[:12]}"
-    if distributed.rank() == 0:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
-            if not folder.exists():
-                fresh = folder.with_name(f".{folder.name}.new")
-                shutil.rmtree(fresh, ignore_errors=True)
-                learn_reward(settings, task, pair, start, fresh)
-                fresh.rename(folder)
-    distributed.broadcast("it is there")
-    return folder
+    return cached(folder, lambda new: learn_reward(settings, task, pair, start, new))
 
 
 def learn_reward(settings: LMConfig, task: Task, pair: Pair, start: Path, folder: Path) -> None:

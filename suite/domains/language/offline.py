@@ -17,7 +17,7 @@ from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError
 from suite.domains.language import batching as encoding
 from suite.domains.language.batching import Encoded, RowsBatch
-from suite.domains.language.example_rows import made_here
+from suite.domains.language.builtin_rows import builtin_data
 from suite.domains.language.head import Statistics
 from suite.domains.language.models import Networks, inner, load_pair, save_pair
 from suite.domains.language.offline_config import RowsConfig
@@ -40,9 +40,9 @@ class Rows:
         self.seed = parts.seed
         self.dimensions = None
         name, data = settings.model, settings.data
-        self.made = made_here(settings.builtin, parts.cache) if data.path is None else None
-        if self.made is not None:
-            name, data = name or str(self.made.model), self.made.data(data)
+        self.builtin = builtin_data(settings.builtin, parts.cache) if data.path is None else None
+        if self.builtin is not None:
+            name, data = name or str(self.builtin.model), self.builtin.data(data)
         assert name is not None  # the configuration was checked
         read = {key: load_rows(path, data, key) for key, path in data.files().items()}
         self.pair = load_pair(name, settings, "domain.model", parts.device)
@@ -187,8 +187,9 @@ class Rows:
                 found[f"change_{name}"] = average(change, where)
                 per_token = statistics.logp[where].sum() / length[where].sum()
                 found[f"perplexity_{name}"] = (-per_token).exp().item()
-        if self.made is not None:
-            found["score"] = self.networks(self.made.accuracy, inner(self.policy), self.tokenizer)
+        if self.builtin is not None:
+            accuracy = self.builtin.accuracy
+            found["score"] = self.networks(accuracy, inner(self.policy), self.tokenizer)
         return found
 
     def measure(self, groups: list[Encoded]) -> tuple[Statistics, Tensor, Tensor]:

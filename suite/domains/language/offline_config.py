@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from suite.config.contracts import Card, DomainConfig, DomainParts
+from suite.config.contracts import Card, DomainConfig
 from suite.config.fields import ConfigError, key, section
 from suite.domains.language.config import (
     Attention,
@@ -17,9 +17,6 @@ from suite.domains.language.config import (
     frozen_by,
     library_of,
 )
-
-if TYPE_CHECKING:
-    from suite.domains.language.offline import Rows
 
 
 @dataclass
@@ -75,6 +72,7 @@ class BuiltinConfig:
 class RowsConfig(DomainConfig):
     """Rows of prompts, completions and what somebody thought of them."""
 
+    implementation: ClassVar[str] = "suite.domains.language.offline:Rows"
     batch_size_key: ClassVar[str | None] = "batch_size"
     shardable: ClassVar[bool] = True
     has_scores: ClassVar[bool] = False
@@ -126,9 +124,3 @@ class RowsConfig(DomainConfig):
         path = self.data.path
         data = f"rows of `{path}`" if path else f"{self.name}: {self.task}"
         return Card(data, self.model, library_of(self.lora))
-
-    def build(self, parts: DomainParts) -> "Rows":
-        """Build the domain."""
-        from suite.domains.language.offline import Rows
-
-        return Rows(self, parts)

@@ -12,20 +12,20 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from suite.config.contracts import DomainParts
-from suite.domains.language.config import LabelRuleConfig, LMConfig
 from suite.domains.language.generation import complete, decoded, scores_of, task_judge
 from suite.domains.language.head import Statistics
 from suite.domains.language.io import Text
 from suite.domains.language.judges import build_judge
 from suite.domains.language.models import Networks, as_reference, inner, load_pair, save_pair
+from suite.domains.language.online_config import LabelRuleConfig, LMConfig
+from suite.domains.language.packing import Sequence, Tokens, collate
 from suite.domains.language.pretraining import reference_folder
 from suite.domains.language.sampling import Drawn
 from suite.domains.language.scoring import can_share, check_model, compare
 from suite.domains.language.tasks import build_task, prompt_file
-from suite.domains.language.tokens import Sequence, Tokens, collate
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
-from suite.feedback.label_noise import RunningShares
 from suite.feedback.labelling import label_by_rank, label_by_threshold
+from suite.feedback.running_shares import RunningShares
 from suite.system import distributed
 from suite.system.timing import timed
 

@@ -1,20 +1,17 @@
-"""The reference model: pre-trained once by supervised learning, then cached by what determines it.
+"""The reference model: pre-trained once by supervised learning, then cached by its settings.
 
-The cache is a folder in transformers' own format, named by a signature of the settings. A lock
-makes runs that start together wait for one of them to train; the folder appears by a rename, so
-nobody reads half of it; training itself continues from its last checkpoint after a kill.
+The cache is a folder in the format of transformers, named by a signature of all settings that
+determine it. After a kill the training continues from its last checkpoint.
 """
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -25,12 +22,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from suite.domains.language.config import LMConfig, PretrainConfig
+from suite.domains.language.config import PretrainConfig
 from suite.domains.language.generation import held_out_score
+from suite.domains.language.online_config import LMConfig
 from suite.domains.language.sampling import positions
 from suite.domains.language.tasks.base import Task
 from suite.domains.language.tokenizer import character_tokenizer
-from suite.system import distributed
+from suite.system.cache import cached
 from suite.system.files import write_with
 
 RECIPE = 1  # raise when the code below changes what comes out for the same settings
@@ -41,13 +39,8 @@ CHECK_PROMPTS = 512
 def reference_folder(settings: LMConfig, task: Task, cache: Path) -> Path:
     """Return where the reference and its tokenizer are, training them where the cache is empty."""
     folder = cache / f"{settings.task}-{reference_signature(settings)}"
-    if distributed.rank() == 0:
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f".{folder.name}.lock"):
-            if not folder.exists():
-                pretrain(settings, task, folder)
-    distributed.broadcast("it is there")
-    return folder
+    checkpoint = folder.with_name(f".{folder.name}.ckpt")
+    return cached(folder, lambda new: pretrain(settings, task, new, checkpoint), checkpoint)
 
 
 def reference_signature(settings: LMConfig) -> str:
@@ -81,9 +74,10 @@ def fresh_model(settings: LMConfig, tokenizer: PreTrainedTokenizerBase) -> Llama
     )
 
 
-def pretrain(settings: LMConfig, task: Task, folder: Path) -> None:
+def pretrain(settings: LMConfig, task: Task, folder: Path, checkpoint: Path) -> None:
     """Train on demonstrations until the sampled accuracy reaches its target, then save.
 
+    Training continues from the checkpoint if there is one, and writes it at every measurement.
     Raises RuntimeError where `max_steps` do not suffice.
     """
     plan = settings.pretrain
@@ -95,7 +89,6 @@ def pretrain(settings: LMConfig, task: Task, folder: Path) -> None:
         model.parameters(), lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.0
     )
     generator = torch.Generator().manual_seed(plan.seed)
-    checkpoint = folder.with_name(f".{folder.name}.ckpt")
     step, reached = restore(checkpoint, model, optimizer, generator)
     with progress_bar() as bar:
         shown = bar.add_task("pre-training the reference", total=plan.max_steps, accuracy=0.0)
@@ -122,8 +115,8 @@ def pretrain(settings: LMConfig, task: Task, folder: Path) -> None:
                     "reached": reached,
                 }
                 write_with(checkpoint, partial(torch.save, state))
-    save_whole(model, tokenizer, folder)
-    checkpoint.unlink(missing_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def supervised_step(
@@ -182,16 +175,6 @@ def restore(
     optimizer.load_state_dict(state["optimizer"])
     generator.set_state(state["generator"])
     return int(state["step"]), float(state["reached"])
-
-
-def save_whole(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Save model and tokenizer so that the folder appears at once or not at all."""
-    temporary = folder.with_name(f".{folder.name}.new")  # one at a time: the caller holds the lock
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.rename(folder)
 
 
 def progress_bar() -> Progress:

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from suite.config.fields import ConfigError
 from suite.domains.language.head import Head, Statistics, token_statistics
 from suite.domains.language.models import Pair, as_reference, inner
-from suite.domains.language.tokens import Sequence, Tokens, attention, collate
+from suite.domains.language.packing import Sequence, Tokens, attention, collate
 from suite.feedback.feedback import TokenFeedback
-from suite.system.timing import COUNTS, timed
+from suite.system.timing import add_count, timed
 
 
 def compare(
@@ -33,7 +33,7 @@ def compare(
     π_ref drew, the sum is an unbiased estimate of the sequences' KL (arXiv 2410.04166).
     """
     if torch.is_grad_enabled():
-        COUNTS["tokens"] += tokens.input_ids.numel()
+        add_count("tokens", tokens.input_ids.numel())
     with timed("reference"), as_reference(pair) as model:
         theirs, their_head = completion_states(model, tokens), Head.of(model, temperature)
     with timed("policy"):

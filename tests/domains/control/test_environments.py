@@ -16,9 +16,9 @@ from torch import Tensor
 from suite.config.fields import ConfigError
 from suite.config.schema import Config
 from suite.domains.control import tasks
-from suite.domains.control.config import ControlConfig
 from suite.domains.control.environments import Environments, UnusableObservation, build
 from suite.domains.control.online import Control
+from suite.domains.control.online_config import ControlConfig
 from suite.runs.folder import RunFolder
 from suite.train import train
 from tests import processes
@@ -190,7 +190,7 @@ def test_evaluations_and_training_begin_no_episode_alike() -> None:
     for stream in streams:
         env = build(settings, stream)
         for env.episode in range(3):
-            seeds.append(env.seed_of_episode())
+            seeds.append(env.episode_seed())
     assert len(set(seeds)) == len(seeds) == 15
 
 
@@ -236,14 +236,14 @@ def test_a_missing_package_names_the_extra(package: str, monkeypatch: pytest.Mon
 def test_an_observation_that_is_not_finite_fails_the_run_with_its_step(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch, stream: int, where: str
 ) -> None:
-    honest = Environments.read
+    honest = Environments.vectors
 
     def poisoned(self: Environments, found: object) -> Tensor:
         if self.env.stream[0] == stream and self.steps == 37:
             found["velocity"] = found["velocity"] * float("nan")  # type: ignore[index]
         return honest(self, found)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Environments, "read", poisoned)
+    monkeypatch.setattr(Environments, "vectors", poisoned)
     config = tiny("control", "domain.updates_per_env_step=0.25")
     with pytest.raises(UnusableObservation, match=rf"^{where} at environment step 37 is not"):
         train(config)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.nn.functional import mse_loss
 
-from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
+from suite.domains.control.config import CriticConfig, NetworkConfig
 from suite.domains.control.networks import Actor, ActorCritic, Critic, Normalizer, two_hot
+from suite.domains.control.online_config import ControlConfig
 
 SMALL = NetworkConfig(hidden_size=8)
 

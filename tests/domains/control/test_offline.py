@@ -14,13 +14,13 @@ from suite.domains.control.environments import Environments
 from suite.domains.control.episodes import Episode, read, transitions, write_minari
 from suite.domains.control.nstep import NStepWindow
 from suite.domains.control.offline import Offline
-from suite.domains.control.recording import mixture, recorded_here
+from suite.domains.control.recording import mixture, recording_folder
 from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.pmpo import pmpo
 from suite.runs.folder import RunFolder
+from suite.testing import build
 from suite.train import train
 from tests.conftest import Tiny
-from tests.domains.test_contract import build
 
 
 def episode(length: int, terminated: bool = False, seed: int = 0, gain: float = 1.0) -> Episode:
@@ -148,7 +148,7 @@ def test_an_interrupted_recording_goes_on_as_if_nothing_had_happened(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tiny("offline").domain
-    whole = read(recorded_here(settings, tmp_path / "whole"))
+    whole = read(recording_folder(settings, tmp_path / "whole"))
     monkeypatch.setattr(recording, "SAVED_EVERY", 10)
     save, saved = recording.save, []
 
@@ -160,9 +160,9 @@ def test_an_interrupted_recording_goes_on_as_if_nothing_had_happened(
 
     monkeypatch.setattr(recording, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        recorded_here(settings, tmp_path / "torn")
+        recording_folder(settings, tmp_path / "torn")
     assert not any(path.is_dir() for path in (tmp_path / "torn").iterdir())
-    again = read(recorded_here(settings, tmp_path / "torn"))
+    again = read(recording_folder(settings, tmp_path / "torn"))
     assert saved[:4] == [10, 20, 30, 40]  # it did not begin again
     assert len(again) == len(whole) > 1
     assert all(map(same, again, whole))
@@ -173,16 +173,16 @@ def test_episodes_that_do_not_suit_are_not_recorded_again(
 ) -> None:
     strict = tiny("offline", "domain.recording.success=1000").domain
     with pytest.raises(ConfigError, match="0 of 10 were above, the best had"):
-        recorded_here(strict, tmp_path)
+        recording_folder(strict, tmp_path)
     monkeypatch.setattr(recording, "follow", lambda *_: pytest.fail("it was recorded again"))
-    recorded_here(tiny("offline").domain, tmp_path)
+    recording_folder(tiny("offline").domain, tmp_path)
     assert not list(tmp_path.glob(".*.ckpt"))
 
 
 def test_the_middle_of_negative_returns_tells_good_from_bad(tiny: Tiny, tmp_path: Path) -> None:
     episodes = [episode(4, seed=i, gain=-1.0 - i) for i in range(10)]
     settings = tiny("offline").domain
-    recording.write_mixture(episodes, settings, tmp_path / "mine")
+    recording.write_mixture(episodes, settings, tmp_path / "mine", "mine")
     returns = [float(e.rewards.sum()) for e in read(tmp_path / "mine")]
     middle = (
         min(float(e.rewards.sum()) for e in episodes)
@@ -193,7 +193,7 @@ def test_the_middle_of_negative_returns_tells_good_from_bad(tiny: Tiny, tmp_path
 
 def test_nothing_is_tried_while_learning(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny("offline")
-    recorded_here(config.domain, Path(config.results_dir) / "recordings")
+    recording_folder(config.domain, Path(config.results_dir) / "recordings")
     evaluating: list[bool] = []
     steps, evaluate = Environments.step, Offline.evaluate
 

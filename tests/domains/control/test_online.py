@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from suite.config.fields import ConfigError
-from suite.domains.control.config import ControlConfig, CriticConfig, NetworkConfig
+from suite.domains.control.config import CriticConfig, NetworkConfig
 from suite.domains.control.environments import Environments
 from suite.domains.control.evaluation import Played, play
 from suite.domains.control.nstep import Transition
 from suite.domains.control.online import Control, ControlBatch, beyond_bounds
+from suite.domains.control.online_config import ControlConfig
 from suite.evaluate import evaluate
 from suite.feedback.feedback import Feedback
 from suite.feedback.label_noise import LabelNoise

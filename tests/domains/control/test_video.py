@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from suite.config.fields import ConfigError
-from suite.domains.control import video
+from suite.domains.control import rendering
 from suite.evaluate import evaluate
 from suite.runs.folder import RunFolder
 from suite.train import train
@@ -17,16 +17,16 @@ from tests.conftest import Tiny
 
 
 def test_without_a_renderer_a_video_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "find_library", lambda name: None)
+    monkeypatch.setattr(rendering, "find_library", lambda name: None)
     monkeypatch.setenv("MUJOCO_GL", "disable")
     monkeypatch.setitem(sys.modules, "mujoco", None)
     with pytest.raises(ConfigError, match="needs a process that has not loaded MuJoCo yet"):
-        video.choose_renderer()
+        rendering.choose_renderer()
     monkeypatch.delitem(sys.modules, "mujoco")
     with pytest.raises(ConfigError, match="on Debian `apt-get install libosmesa6`"):
-        video.choose_renderer()
-    monkeypatch.setattr(video, "find_library", lambda name: "lib" if name == "EGL" else None)
-    video.choose_renderer()
+        rendering.choose_renderer()
+    monkeypatch.setattr(rendering, "find_library", lambda name: "lib" if name == "EGL" else None)
+    rendering.choose_renderer()
     assert os.environ["MUJOCO_GL"] == "egl"
 
 

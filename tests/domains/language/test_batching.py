@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from suite.domains.language.batching import Encoded, batches, order, pack
-from suite.domains.language.tokens import Sequence
+from suite.domains.language.packing import Sequence
 
 
 def groups_of(lengths: list[int]) -> list[Encoded]:

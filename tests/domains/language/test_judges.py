@@ -15,11 +15,11 @@ from transformers import (
 from suite.config.fields import ConfigError
 from suite.config.loading import load
 from suite.config.schema import Config
-from suite.domains.language.config import LabelRuleConfig
 from suite.domains.language.generation import decoded, scores_of, task_judge
 from suite.domains.language.judges import RewardModel, function
 from suite.domains.language.models import load_pair
 from suite.domains.language.online import LanguageModel, labels_of
+from suite.domains.language.online_config import LabelRuleConfig
 from suite.domains.language.tasks.letters import Letters
 from suite.domains.language.tokenizer import character_tokenizer
 from suite.feedback.label_noise import LabelNoise

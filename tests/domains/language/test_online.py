@@ -10,9 +10,10 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from suite.domains.language.config import LMConfig
 from suite.domains.language.generation import complete, scores_of, task_judge
 from suite.domains.language.models import Pair
+from suite.domains.language.online_config import LMConfig
+from suite.domains.language.packing import Sequence, collate
 from suite.domains.language.pretraining import (
     demonstration_loss,
     reference_folder,
@@ -22,7 +23,6 @@ from suite.domains.language.scoring import compare
 from suite.domains.language.tasks import build_task
 from suite.domains.language.tasks.arithmetic import Arithmetic, result
 from suite.domains.language.tokenizer import character_tokenizer
-from suite.domains.language.tokens import Sequence, collate
 from suite.runs.folder import RunFolder
 from suite.train import train
 from tests.conftest import Tiny

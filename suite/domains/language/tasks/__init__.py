@@ -1,7 +1,7 @@
 """Language tasks; a built-in one is a file here and a line in suite/config/registry.py."""
 
 from suite.config.registry import choose
-from suite.domains.language.config import LMConfig
+from suite.domains.language.online_config import LMConfig
 from suite.domains.language.tasks.arithmetic import Arithmetic
 from suite.domains.language.tasks.base import Task
 from suite.domains.language.tasks.prompt_file import PromptFile

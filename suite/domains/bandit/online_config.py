@@ -1,19 +1,17 @@
 """Settings of the bandit domain."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from suite.config.contracts import DomainConfig, DomainParts
+from suite.config.contracts import DomainConfig
 from suite.config.fields import ConfigError, key
-
-if TYPE_CHECKING:
-    from suite.domains.bandit.online import Bandit
 
 
 @dataclass
 class BanditConfig(DomainConfig):
     """A continuous bandit: minimise a known function from ranked samples."""
 
+    implementation: ClassVar[str] = "suite.domains.bandit.online:Bandit"
     closed_form_kl: ClassVar[bool] = True
     batch_size_key: ClassVar[str | None] = "contexts"
     name: Literal["bandit"] = key("bandit", "this domain")
@@ -47,9 +45,3 @@ class BanditConfig(DomainConfig):
     def samples_per_context(self) -> int:
         """Return K."""
         return self.samples
-
-    def build(self, parts: DomainParts) -> "Bandit":
-        """Build the domain."""
-        from suite.domains.bandit.online import Bandit
-
-        return Bandit(self, parts)

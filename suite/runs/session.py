@@ -1,0 +1,153 @@
+"""The session of a run: may this process train it, from which checkpoint, and how did it end."""
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from suite.config.schema import Config
+from suite.runs.checkpoints import newest_checkpoint
+from suite.runs.folder import RunFolder
+from suite.runs.lease import LeaseHeld
+from suite.system import distributed
+from suite.system.logs import log_to_file
+from suite.system.signals import Interrupted, interruptible
+from suite.system.timing import Stopwatch, stopwatch
+
+logger = logging.getLogger(__name__)
+
+
+class Start(NamedTuple):
+    """The decision of rank 0 about a run, which all ranks follow."""
+
+    summary: dict[str, Any] | None = None
+    """The summary of a finished run: there is nothing to do."""
+    checkpoint: Path | None = None
+    """The checkpoint to continue from; None to start at step 0."""
+    refusal: str | None = None
+    """Another process works on the run, says this message."""
+
+
+class Session:
+    """A run that this process trains, alone or as one of several ranks; rank 0 writes the files."""
+
+    def __init__(self, folder: RunFolder, start: Start, watch: Stopwatch) -> None:
+        self.folder = folder
+        self.checkpoint = start.checkpoint
+        self.is_finished = start.summary is not None
+        self.summary = start.summary or {}
+        self.stopwatch = watch
+
+    def write_row(self, step: int, row: dict[str, float]) -> None:
+        """Append a row of metrics."""
+        if distributed.rank() == 0:
+            self.folder.log_metrics(step, row)
+
+    def write_examples(self, step: int, rows: list[dict[str, Any]]) -> None:
+        """Write the newest examples."""
+        if distributed.rank() == 0:
+            self.folder.write_examples(step, rows)
+
+    def finish(self) -> None:
+        """Write the summary of the finished run."""
+        self.summary = {"status": "finished"}
+        if distributed.rank() == 0:
+            logger.info("%s finished", self.folder.path.name)
+            self.summary = self.folder.finish("finished", error=None)
+
+    def interrupt(self, signal_number: int, step: int) -> None:
+        """Note that a stop signal ended training after `step`; the checkpoint is saved."""
+        name = signal.Signals(signal_number).name
+        self.summary = {"status": "interrupted", "signal": name, "step": step}
+
+
+@contextmanager
+def session(config: Config) -> Iterator[Session]:
+    """Hold the run of a configuration while the block trains it; every rank enters.
+
+    Rank 0 decides for all ranks. The block has nothing to do where `is_finished` is true. When the
+    block ends, `summary` tells how: a stop signal makes it `interrupted`, another error is written
+    to the run's summary and raised again. Raises LeaseHeld on all ranks where another process works
+    on the run, and Interrupted where a signal comes to one of several ranks.
+    """
+    folder = RunFolder.of(config)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    nodes = config.trainer.num_nodes
+    with (
+        distributed.process_group(config.trainer.devices, nodes, folder.path),
+        ExitStack() as held,
+        stopwatch() as watch,
+    ):
+        own_start = begin(config, folder, held) if distributed.rank() == 0 else None
+        start: Start = distributed.broadcast(own_start)
+        if start.refusal is None:
+            run = Session(folder, start, watch)
+            with outcome_recorded(run):
+                yield run
+    if start.refusal is not None:
+        raise LeaseHeld(start.refusal)
+
+
+def begin(config: Config, folder: RunFolder, held: ExitStack) -> Start:
+    """Take the lease and prepare the folder, unless the run is finished or held by others.
+
+    `held` releases the lease and closes the run's log.
+    """
+    if folder.state() == "finished":
+        logger.info("%s is finished already; nothing to do", folder.path)
+        return Start(summary=folder.summary() or {})
+    try:
+        held.enter_context(folder.lease())
+    except LeaseHeld as refusal:
+        return Start(refusal=str(refusal))
+    if folder.state() == "finished":  # by the process that held the lease before
+        return Start(summary=folder.summary() or {})
+    folder.create(config)
+    folder.begin()
+    held.enter_context(log_to_file(folder.log_path))
+    checkpoint, step = resume_point(folder)
+    folder.record_event("began", step)
+    return Start(checkpoint=checkpoint)
+
+
+def resume_point(folder: RunFolder) -> tuple[Path | None, int]:
+    """Return the checkpoint to continue from and its step; drops the later rows of metrics."""
+    newest = newest_checkpoint(folder.checkpoints)
+    for path in newest.damaged:
+        logger.warning("%s is damaged and was passed over", path)
+    dropped = folder.rewind(newest.step)
+    if newest.path is not None:
+        logger.info(
+            "%s continues from step %s; %s later rows of metrics were dropped",
+            *(folder.path.name, newest.step, dropped),
+        )
+    else:
+        again = " again: no checkpoint is whole" if newest.damaged else ""
+        logger.info("%s starts%s", folder.path.name, again)
+    return newest.path, newest.step or 0
+
+
+@contextmanager
+def outcome_recorded(run: Session) -> Iterator[None]:
+    """Turn a stop signal into the status `interrupted`; write an error to the run's summary."""
+    rank = distributed.rank()
+    try:
+        with interruptible():
+            yield
+    except Interrupted as interruption:
+        if distributed.world_size() > 1:
+            raise  # the ranks cannot stop together here: another may wait for this one
+        run.summary = {"status": "interrupted", "signal": str(interruption)}
+    except LeaseHeld:
+        raise  # another process has the run now, and writes its summary
+    except Exception as error:
+        if distributed.is_rank_loss(error):
+            logger.error("rank %s: another rank is gone: %s", rank, error)
+            raise
+        origin = f"rank {rank}: " if rank else ""
+        if origin:
+            logger.exception("%s", origin)  # the run's log is written by rank 0 alone
+        run.folder.finish("failed", error=f"{origin}{type(error).__name__}: {error}")
+        raise

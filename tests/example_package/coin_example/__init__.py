@@ -1,0 +1,1 @@
+"""What another package adds to the PMPO suite."""
