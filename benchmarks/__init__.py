@@ -1,1 +1,1 @@
-"""What the project claims about speed, measured in one process run."""
+"""Measurements of the suite's speed and memory."""

@@ -49,9 +49,9 @@ def lines() -> Iterator[str]:
         "Sampling in tokens per second, against transformers' plain `generate`",
         "| model | suite | generate | ratio | quartiles |",
         (
-            f"| {name} | {found.ours:,.0f} | {found.theirs:,.0f}"
-            f" | {found.ratio:.2f} | {found.lower:.2f} to {found.upper:.2f} |"
-            for name, found in sampled
+            f"| {name} | {rate.ours:,.0f} | {rate.theirs:,.0f}"
+            f" | {rate.ratio:.2f} | {rate.lower:.2f} to {rate.upper:.2f} |"
+            for name, rate in sampled
         ),
     )
     times = commands.measure().items()
@@ -62,18 +62,18 @@ def lines() -> Iterator[str]:
     )
 
 
-def comparisons(title: str, what: str, found: dict[str, Comparison]) -> Iterator[str]:
-    """Yield a table of comparisons in seconds, shown in milliseconds."""
+def comparisons(title: str, head: str, results: dict[str, Comparison]) -> Iterator[str]:
+    """Yield a table of comparisons, from seconds to milliseconds; `head` names the first column."""
     rows = (
         f"| {name} | {times.ours * 1e3:.2f} ms | {times.theirs * 1e3:.2f} ms"
         f" | {times.ratio:.3f} | {times.lower:.3f} to {times.upper:.3f} |"
-        for name, times in found.items()
+        for name, times in results.items()
     )
-    return table(title, f"| {what} | suite | the other | ratio | quartiles |", rows)
+    return table(title, f"| {head} | suite | the other | ratio | quartiles |", rows)
 
 
 def table(title: str, head: str, rows: Iterable[str]) -> Iterator[str]:
-    """Yield a titled table's lines; numbers stand on the right of their columns."""
+    """Yield a table's lines, with its title; all columns but the first are aligned right."""
     rule = "|".join(["", "---", *["---:"] * (head.count("|") - 2), ""])
     return iter(["", f"## {title}", "", head, rule, *rows])
 

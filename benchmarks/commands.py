@@ -1,10 +1,11 @@
-"""Seconds that commands take: help, expanding a large sweep, the status of a large folder."""
+"""Seconds of three commands: help, expanding a large sweep, the status of a large folder."""
 
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.timing import timed
@@ -34,11 +35,11 @@ def measure() -> dict[str, float]:
         }
 
 
-def median(act: object) -> float:
-    """Return the median seconds of a few calls."""
-    return statistics.median(timed(act) for _ in range(ROUNDS))  # type: ignore[arg-type]
+def median(function: Callable[[], object]) -> float:
+    """Return the median seconds of some calls."""
+    return statistics.median(timed(function) for _ in range(ROUNDS))
 
 
 def call(command: list[str]) -> None:
-    """Run a command, its output unseen."""
+    """Run a command without showing its output."""
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

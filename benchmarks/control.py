@@ -1,7 +1,7 @@
 """Updates per second of the control domain, and environment steps per second.
 
-Both sides of a comparison act hardly at all while they are timed: the replay holds a thousand
-transitions, and ratios of updates to steps are set so that only updates count.
+Both sides of a comparison take almost no environment steps while they are timed: the replay holds a
+thousand transitions, and there are so many updates per step that only updates count.
 """
 
 import copy
@@ -10,11 +10,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.overhead import against
+from benchmarks.overhead import compare_with_suite
 from benchmarks.timing import Comparison
 from suite.config.loading import load
 from suite.domains.control.environments import Environments
@@ -23,12 +24,12 @@ from suite.domains.control.online_config import ControlConfig
 from suite.domains.control.tasks import prepare_libraries
 
 CONFIG = "configs/control/cartpole-swingup.yaml"
-SIZES = (5, 1)  # observation and action entries of the task
+SIZES = (5, 1)  # of the task's observation and action
 ONLY_UPDATES = ["domain.updates_per_env_step=1000"]
 
 
 def transitions(count: int) -> list[Tensor]:
-    """Return made-up transitions: observation, action, n-step reward, discount, observation."""
+    """Return random transitions: observation, action, n-step reward, discount, observation."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
@@ -87,27 +88,38 @@ def bare_torch() -> Callable[[], None]:
 
 def torchrl_sac() -> Callable[[], None]:
     """Return one update of torchrl's SAC from torchrl's replay, with networks of the same size."""
-    from tensordict import TensorDict
-    from tensordict.nn import NormalParamExtractor, TensorDictModule
-
     prepare_libraries()
-    from torchrl.data import Bounded, LazyTensorStorage, TensorDictReplayBuffer
-    from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
-    from torchrl.objectives import SACLoss, SoftUpdate
+    from torchrl.objectives import SoftUpdate
 
     settings: ControlConfig = load(Path(CONFIG)).domain
+    sac_loss = torchrl_sac_loss(settings.actor.hidden_size)
+    replay = torchrl_replay(settings.batch_size)
+    target_update = SoftUpdate(sac_loss, tau=0.005)
+    optimizer = torch.optim.AdamW(sac_loss.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
+
+    def step() -> None:
+        losses = sac_loss(replay.sample())
+        loss = losses["loss_actor"] + losses["loss_qvalue"] + losses["loss_alpha"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        target_update.step()
+
+    return step
+
+
+def torchrl_sac_loss(width: int) -> Any:
+    """Return torchrl's SAC loss of an actor and one critic, with hidden layers of `width`."""
+    from tensordict.nn import NormalParamExtractor, TensorDictModule
+    from torchrl.data import Bounded
+    from torchrl.modules import ProbabilisticActor, TanhNormal, ValueOperator
+    from torchrl.objectives import SACLoss
+
     observations, actions = SIZES
-    width = settings.actor.hidden_size
 
     def mlp(inputs: int, outputs: int) -> nn.Sequential:
         first = [nn.Linear(inputs, width), nn.LayerNorm(width), nn.Tanh()]
         return nn.Sequential(*first, nn.Linear(width, width), nn.ReLU(), nn.Linear(width, outputs))
-
-    head = nn.Sequential(mlp(observations, 2 * actions), NormalParamExtractor())
-    parameters = TensorDictModule(head, in_keys=["observation"], out_keys=["loc", "scale"])
-    actor = ProbabilisticActor(
-        parameters, in_keys=["loc", "scale"], distribution_class=TanhNormal, return_log_prob=True
-    )
 
     class Q(nn.Module):
         """A critic of concatenated observation and action."""
@@ -121,43 +133,46 @@ def torchrl_sac() -> Callable[[], None]:
             value: Tensor = self.network(torch.cat([observation, action], -1))
             return value
 
+    head = nn.Sequential(mlp(observations, 2 * actions), NormalParamExtractor())
+    parameters = TensorDictModule(head, in_keys=["observation"], out_keys=["loc", "scale"])
+    actor = ProbabilisticActor(
+        parameters, in_keys=["loc", "scale"], distribution_class=TanhNormal, return_log_prob=True
+    )
     critic = ValueOperator(Q(), in_keys=["observation", "action"])
     bounds = Bounded(-1, 1, (actions,))
-    loss_of = SACLoss(actor, critic, action_spec=bounds, num_qvalue_nets=1)  # ours has one too
-    loss_of.make_value_estimator(gamma=0.99)
-    follow = SoftUpdate(loss_of, tau=0.005)
-    optimizer = torch.optim.AdamW(loss_of.parameters(), lr=3e-4, weight_decay=0.0, fused=True)
+    loss = SACLoss(actor, critic, action_spec=bounds, num_qvalue_nets=1)
+    loss.make_value_estimator(gamma=0.99)
+    return loss
+
+
+def torchrl_replay(batch_size: int) -> Any:
+    """Return torchrl's replay with a thousand transitions."""
+    from tensordict import TensorDict
+    from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+
     observation, action, reward, _, after = transitions(1000)
-    off = torch.zeros(1000, 1, dtype=torch.bool)
+    false = torch.zeros(1000, 1, dtype=torch.bool)
     following = TensorDict(
-        {"observation": after, "reward": reward[:, None], "done": off, "terminated": off}, [1000]
+        {"observation": after, "reward": reward[:, None], "done": false, "terminated": false},
+        [1000],
     )
-    replay = TensorDictReplayBuffer(storage=LazyTensorStorage(1000), batch_size=settings.batch_size)
+    replay = TensorDictReplayBuffer(storage=LazyTensorStorage(1000), batch_size=batch_size)
     replay.extend(
         TensorDict({"observation": observation, "action": action, "next": following}, [1000])
     )
-
-    def step() -> None:
-        found = loss_of(replay.sample())
-        loss = found["loss_actor"] + found["loss_qvalue"] + found["loss_alpha"]
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        follow.step()
-
-    return step
+    return replay
 
 
 def updates() -> dict[str, Comparison]:
-    """Return seconds per update of the suite, plain and compiled, and of the others."""
+    """Compare the seconds per update of the suite, plain and compiled, with the others'."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
-        turns = partial(against, path=CONFIG, folder=Path(name), turn=50, turns=60)
+        compare = partial(compare_with_suite, path=CONFIG, folder=Path(name), turn=50, turns=60)
         compiled = [*ONLY_UPDATES, "trainer.compile=true"]
         return {
-            "suite against bare torch": turns(bare_torch(), more=ONLY_UPDATES),
-            "suite, compiled, against bare torch": turns(bare_torch(), more=compiled),
-            "suite against torchrl's SAC": turns(torchrl_sac(), more=ONLY_UPDATES),
+            "suite against bare torch": compare(bare_torch(), overrides=ONLY_UPDATES),
+            "suite, compiled, against bare torch": compare(bare_torch(), overrides=compiled),
+            "suite against torchrl's SAC": compare(torchrl_sac(), overrides=ONLY_UPDATES),
         }
 
 
@@ -171,7 +186,7 @@ def environment_rates() -> dict[tuple[str, int], float]:
 
 
 def rate(task: str, count: int, seconds: float = 5.0) -> float:
-    """Return environment steps per second of `count` environments together."""
+    """Return environment steps per second of `count` parallel environments."""
     env = Environments(ControlConfig(task=task), (0,), count)
     action = torch.zeros(count, env.action_size)
     for _ in range(50):
@@ -179,6 +194,6 @@ def rate(task: str, count: int, seconds: float = 5.0) -> float:
     before, started = env.steps, time.perf_counter()
     while time.perf_counter() - started < seconds:
         env.step(action)
-    found = (env.steps - before) / (time.perf_counter() - started)
+    steps_per_second = (env.steps - before) / (time.perf_counter() - started)
     env.close()
-    return found
+    return steps_per_second

@@ -1,9 +1,9 @@
 """Seconds per training step: the suite against bare torch doing only the same mathematics.
 
-The suite's side is `suite.train.train` as users run it, with metrics, progress and checkpoints on
-their schedules; evaluations before the first and after the last step are not counted. The bare
-side draws the same batches and takes the same steps with nothing around them. Within one run the
-two take turns, a fraction of a second each, so that what else the machine does meets both.
+The suite runs as users run it, through `suite.train.train`, with metrics, progress and checkpoints
+on their schedules. Evaluations before the first and after the last step are not counted. Bare torch
+draws the same batches and takes the same steps with nothing around them. Within one run the two
+take turns, a fraction of a second each, so that other load on the machine slows both.
 """
 
 import copy
@@ -29,52 +29,52 @@ from suite.train import train
 
 
 class TakeTurns(L.Callback):
-    """After every few calls of the suite, take as many bare steps, and note both times.
+    """After every `calls` calls of the suite, take `steps` bare steps, and measure both.
 
-    `pairs` holds seconds per step of the suite and of the other, without the first turn.
+    `pairs` holds seconds per step of the suite and of bare torch, without the first turn.
     """
 
     def __init__(self, step: Callable[[], object], calls: int, steps: int) -> None:
         self.step, self.calls, self.steps = step, calls, steps
-        self.seen = 0
-        self.began: float | None = None
+        self.calls_done = 0
+        self.turn_start: float | None = None
         self.pairs: list[tuple[float, float]] = []
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Let the other side work, where it is its turn."""
-        self.seen += 1
-        if self.seen % self.calls:
+        """At the end of the suite's turn, take the bare steps."""
+        self.calls_done += 1
+        if self.calls_done % self.calls:
             return
-        ours = None if self.began is None else time.perf_counter() - self.began
+        start = self.turn_start
+        ours = None if start is None else time.perf_counter() - start
         theirs = timed(self.take_steps)
         if ours is not None:
             self.pairs.append((ours / self.steps, theirs / self.steps))
-        self.began = time.perf_counter()
+        self.turn_start = time.perf_counter()
 
     def take_steps(self) -> None:
-        """Take the other side's steps of one turn."""
+        """Take the bare steps of one turn."""
         for _ in range(self.steps):
             self.step()
 
 
-def against(
+def compare_with_suite(
     step: Callable[[], object],
     path: str,
     folder: Path,
     *,
     turn: int,
     turns: int,
-    more: Sequence[str] = (),
+    overrides: Sequence[str] = (),
 ) -> Comparison:
-    """Compare the suite's seconds per step with those of `step`, in turns of so many steps."""
-    plan = [f"trainer.steps={turn * (turns + 1)}", "trainer.eval_every=100000", "feedback=mixed"]
-    own = Path(tempfile.mkdtemp(dir=folder)).name  # or an equal run would be finished already
-    where = [f"results_dir={folder}", f"sweep={own}"]
-    config = load(Path(path), [*plan, *where, *more])
-    calls = turn // config.trainer.steps_per_call
-    watch = TakeTurns(step, calls, turn)
-    train(config, callbacks=[watch])
-    return summarize(watch.pairs)
+    """Compare the suite's seconds per step with those of `step`, in turns of `turn` steps each."""
+    schedule = [f"trainer.steps={turn * (turns + 1)}", "trainer.eval_every=100000"]
+    sweep = Path(tempfile.mkdtemp(dir=folder)).name  # else an equal run would count as finished
+    location = [f"results_dir={folder}", f"sweep={sweep}"]
+    config = load(Path(path), [*schedule, "feedback=mixed", *location, *overrides])
+    take_turns = TakeTurns(step, turn // config.trainer.steps_per_call, turn)
+    train(config, callbacks=[take_turns])
+    return summarize(take_turns.pairs)
 
 
 def bare_bandit(config: Config) -> Callable[[], None]:
@@ -136,8 +136,8 @@ def bare_lm(config: Config, folder: Path) -> Callable[[], None]:
                 position_ids=tokens.positions,
                 use_cache=False,
             ).last_hidden_state
-            found: torch.Tensor = model.lm_head(states.flatten(0, 1)[tokens.before])
-            return found.log_softmax(-1)
+            logits: torch.Tensor = model.lm_head(states.flatten(0, 1)[tokens.before])
+            return logits.log_softmax(-1)
 
         ours = logprobs(policy)
         with torch.no_grad():
@@ -165,8 +165,8 @@ def measure() -> dict[str, Comparison]:
     lm, bandit = "configs/lm/arithmetic.yaml", "configs/bandit/sphere.yaml"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bare = bare_lm(load(Path(lm)), folder)
-        of_lm = against(bare, lm, folder, turn=2, turns=50)
-        bare = bare_bandit(load(Path(bandit)))
-        of_bandit = against(bare, bandit, folder, turn=100, turns=50)
-    return {"language model": of_lm, "bandit": of_bandit}
+        step = bare_lm(load(Path(lm)), folder)
+        lm_comparison = compare_with_suite(step, lm, folder, turn=2, turns=50)
+        step = bare_bandit(load(Path(bandit)))
+        bandit_comparison = compare_with_suite(step, bandit, folder, turn=100, turns=50)
+    return {"language model": lm_comparison, "bandit": bandit_comparison}

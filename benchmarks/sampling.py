@@ -1,4 +1,4 @@
-"""Tokens per second of our sampler against transformers' `generate`, same model and prompts."""
+"""Tokens per second of the suite's sampler against transformers' `generate`."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from benchmarks.llama import small_llama
 from benchmarks.timing import Comparison, compare, timed
 from suite.config.contracts import DomainParts
 from suite.config.loading import load
@@ -29,7 +29,7 @@ def measure() -> dict[str, Comparison]:
 
 
 def arithmetic() -> Comparison:
-    """Compare on the task that the reference of the default sweep was trained for."""
+    """Compare on the arithmetic task, with the reference of the default sweep."""
     with tempfile.TemporaryDirectory() as folder:
         domain = LanguageModel(
             load(Path("configs/lm/arithmetic.yaml")).domain,
@@ -43,18 +43,9 @@ def arithmetic() -> Comparison:
 
 
 def uneven() -> Comparison:
-    """Compare on completions of very different lengths: one token in forty ends them."""
+    """Compare on completions of very different lengths: one token in forty is an end token."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=32_000,
-        hidden_size=256,
-        intermediate_size=688,
-        num_hidden_layers=6,
-        num_attention_heads=8,
-        tie_word_embeddings=True,
-        pad_token_id=1,
-    )
-    model: Any = LlamaForCausalLM(config).eval()
+    model = small_llama(32_000).eval()
     prompts = torch.randint(2, 32_000, (64, 64)).tolist()
     ends = list(range(2, 802))
     return against_generate(model, prompts, ends, 128, batch=16, repeats=1)
@@ -69,7 +60,11 @@ def against_generate(
     batch: int,
     repeats: int,
 ) -> Comparison:
-    """Let both sample, `batch` prompts or as many slots at a time."""
+    """Compare the two on the same prompts.
+
+    `generate` gets batches of `batch` prompts; the suite gets as many slots as there are samples
+    in such a batch.
+    """
     generator = torch.Generator().manual_seed(0)
     pad = model.config.pad_token_id
 
@@ -106,12 +101,12 @@ def against_generate(
     return compare(rate(ours, repeats), rate(theirs, repeats), 5)
 
 
-def rate(act: Callable[[], int], repeats: int) -> Callable[[], float]:
-    """Return what measures tokens per second."""
+def rate(draw: Callable[[], int], repeats: int) -> Callable[[], float]:
+    """Return a function that measures tokens per second; `draw` returns its number of tokens."""
 
-    def measured() -> float:
+    def tokens_per_second() -> float:
         counts: list[int] = []
-        seconds = timed(lambda: counts.extend(act() for _ in range(repeats)))
+        seconds = timed(lambda: counts.extend(draw() for _ in range(repeats)))
         return sum(counts) / seconds
 
-    return measured
+    return tokens_per_second

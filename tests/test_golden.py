@@ -1,7 +1,7 @@
-"""What was made before the package was rearranged comes out the same, to the last byte.
+"""Names, metrics and reports are the same, to the last byte, as before the reorganisation.
 
-tests/golden/make.py made the files and says how to make one again. Sums depend on the processor's
-instructions, so the runs have them pinned, and are skipped where there are others.
+tests/golden/make.py made the files, and describes how to make one of them again. Sums depend on the
+processor's instructions. These are pinned to those of any x86-64; other processors skip the tests.
 """
 
 import json
@@ -18,7 +18,7 @@ from tests.golden.make import DOMAINS, HALF, HERE, ROOT
 
 slow = pytest.mark.slow
 x86 = pytest.mark.skipif(
-    platform.machine() != "x86_64", reason="golden numbers are of x86-64, others round differently"
+    platform.machine() != "x86_64", reason="other processors than x86-64 round differently"
 )
 Contents = dict[str, bytes]
 
@@ -29,23 +29,23 @@ def contents(folder: Path) -> Contents:
 
 
 def sections(text: str) -> dict[str, str]:
-    """Return what stands below each title."""
+    """Return the text below each title."""
     parts = (part.partition("\n") for part in text.split("# ")[1:])
     return {title: rest for title, _, rest in parts}
 
 
-def test_every_configuration_and_every_run_of_every_sweep_has_the_name_it_had(
+def test_every_configuration_and_every_run_of_every_sweep_keeps_its_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(ROOT)
-    expected, found = sections((HERE / "names.txt").read_text()), sections(make.names())
-    assert found.keys() == expected.keys()
-    assert not [title for title, names in expected.items() if found[title] != names]
+    expected, actual = sections((HERE / "names.txt").read_text()), sections(make.names())
+    assert actual.keys() == expected.keys()
+    assert not [title for title, names in expected.items() if actual[title] != names]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder where each domain's run was made whole, and another was continued from its half."""
+    """A folder with two runs of each domain: one whole, one resumed from the middle."""
     where = tmp_path_factory.mktemp("golden")
     shutil.copytree(HERE / "half", where / "results/half")
     make.together([make.train(where, d, sweep) for d in DOMAINS for sweep in ("whole", "half")])
@@ -55,7 +55,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @slow
 @x86
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_a_run_of_each_domain_measures_what_it_measured(trained: Path, domain: str) -> None:
+def test_a_run_of_each_domain_keeps_its_metrics(trained: Path, domain: str) -> None:
     run = make.run_of(trained, domain, "whole")
     assert (run / "metrics.jsonl").read_text() == (HERE / f"runs/{domain}.jsonl").read_text()
 
@@ -63,31 +63,31 @@ def test_a_run_of_each_domain_measures_what_it_measured(trained: Path, domain: s
 @slow
 @x86
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_a_run_continues_from_its_old_checkpoint_to_the_same_end(
+def test_a_run_resumed_from_an_old_checkpoint_has_the_same_metrics(
     trained: Path, domain: str
 ) -> None:
     run = make.run_of(trained, domain, "half")
-    begun = [json.loads(line) for line in (run / "attempts.jsonl").read_text().splitlines()]
-    assert [row["step"] for row in begun if row["what"] == "began"] == [0, HALF]
+    attempts = [json.loads(line) for line in (run / "attempts.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in attempts if row["what"] == "began"] == [0, HALF]
     assert (run / "metrics.jsonl").read_text() == (HERE / f"runs/{domain}.jsonl").read_text()
     assert json.loads((run / "summary.json").read_text())["status"] == "finished"
 
 
 @slow
 @x86
-def test_a_finished_sweep_has_the_report_it_had(tmp_path: Path) -> None:
+def test_a_finished_sweep_keeps_its_report(tmp_path: Path) -> None:
     make.copy_sweep(HERE / "report", tmp_path)
     make.suite(tmp_path, "report", "tiny.yaml")
     expected = {name: text.decode() for name, text in contents(HERE / "report/expected").items()}
-    found = make.report(tmp_path / "results/tiny")
-    assert found.keys() == expected.keys()
+    actual = make.report(tmp_path / "results/tiny")
+    assert actual.keys() == expected.keys()
     for name, text in expected.items():
-        assert found[name] == text, name
+        assert actual[name] == text, name
 
 
 @slow
 @x86
-def test_a_sweep_that_was_begun_before_is_ended_and_what_is_finished_is_left_alone(
+def test_an_old_sweep_is_finished_and_its_finished_runs_are_not_touched(
     tmp_path: Path,
 ) -> None:
     make.copy_sweep(HERE / "begun", tmp_path)
@@ -103,17 +103,18 @@ def test_a_sweep_that_was_begun_before_is_ended_and_what_is_finished_is_left_alo
     assert (stopped / "metrics.jsonl").read_text() == expected
     first, second = (json.loads(x) for x in (stopped / "attempts.jsonl").read_text().splitlines())
     assert first["step"] == 0
-    assert second["step"] >= 800, "it was stopped there"
+    assert second["step"] >= 800, "the run was stopped at that step or later"
     assert {p.name for p in runs.iterdir()} == {run.name for run in (stopped, *finished)}
 
 
 @slow
 @x86
-def test_a_job_that_was_queued_before_runs(tmp_path: Path) -> None:
+def test_an_old_queued_job_runs(tmp_path: Path) -> None:
     shutil.copytree(HERE / "job", tmp_path, dirs_exist_ok=True)
     job, _, _ = make.QUEUED.partition("_")
-    where = ["JOB_ID=" + job, "NTASKS=1", "JOB_NUM_NODES=1", "NODEID=0", "GLOBALID=0", "LOCALID=0"]
-    settings = dict(f"SUBMITIT_LOCAL_{each}".split("=") for each in where)
+    values = {"JOB_ID": job, "NTASKS": "1", "JOB_NUM_NODES": "1"}
+    values |= {"NODEID": "0", "GLOBALID": "0", "LOCALID": "0"}
+    settings = {f"SUBMITIT_LOCAL_{name}": value for name, value in values.items()}
     process = make.start(
         tmp_path,
         "-m",
@@ -128,16 +129,16 @@ def test_a_job_that_was_queued_before_runs(tmp_path: Path) -> None:
 
 
 def comparable(image: bytes) -> bytes:
-    """Return a PNG whole where this Matplotlib made it on such a processor, else width and height.
+    """Return all bytes of a PNG if this version of Matplotlib made it on x86-64, else its size.
 
-    Another version draws letters in other places; its name is in the file.
+    Versions place letters differently; the version is in the file.
     """
     own = f"Matplotlib version{matplotlib.__version__},".encode()
     return image if own in image and platform.machine() == "x86_64" else image[16:24]
 
 
 @slow
-def test_page_readme_and_figures_of_the_claims_follow_from_the_committed_records(
+def test_the_committed_records_give_the_claims_page_readme_and_figures(
     tmp_path: Path,
 ) -> None:
     committed, made = ROOT / "results/claims", tmp_path / "results/claims"

@@ -1,10 +1,10 @@
-"""Make the golden files that tests/test_golden.py compares with: what runs, reports and names are.
+"""Make the golden files of tests/test_golden.py: names and metrics of runs, and reports.
 
     python -m tests.golden.make names runs report begun job
 
-They were made once, before the package was rearranged. Make one again only where its content is
-meant to change, and say why in the commit. The suite is run through its command line alone; the
-names and the pickled job need the imports below.
+They were made once, before the package was reorganised. Make one of them again only if its content
+must change, and give the reason in the commit message. The suite is started by its command line;
+only the names and the pickled job need imports of the suite.
 """
 
 import json
@@ -31,7 +31,7 @@ from suite.sweeps.worker import run_worker
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 DOMAINS = sorted(path.stem for path in (HERE / "runs").glob("*.yaml"))
-PATIENCE = 600.0  # seconds for what takes thirty on an idle core
+PATIENCE = 600.0  # seconds; the slowest process takes thirty on an idle core
 HALF = 8  # the step of the checkpoints in half/
 QUEUED = "1_submitted.pkl"  # a job's name is its id
 KEPT = (
@@ -42,18 +42,18 @@ Job = tuple[Path, Sequence[str]]
 
 
 def pinned() -> dict[str, str]:
-    """Return an environment in which sums do not depend on the kind of x86-64 processor.
+    """Return an environment in which sums do not depend on the model of the x86-64 processor.
 
-    Each library chooses instructions by the processor: PyTorch's own loops, MKL and NumPy's loops,
-    without which the numbers here do change, and also oneDNN, OpenBLAS and the C library's exp,
-    log, sin, …, without which they might.
+    Each library chooses its instructions by the processor. The choices of PyTorch's own loops, MKL
+    and NumPy's loops do change the numbers here; those of oneDNN, OpenBLAS and the C library's
+    mathematical functions might.
     """
-    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    simd_features = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
     return os.environ | {
         "ATEN_CPU_CAPABILITY": "default",
         "MKL_CBWR": "COMPATIBLE",
         "ONEDNN_MAX_CPU_ISA": "SSE41",
-        "NPY_DISABLE_CPU_FEATURES": " ".join(found),
+        "NPY_DISABLE_CPU_FEATURES": " ".join(simd_features),
         "OPENBLAS_CORETYPE": "Nehalem",
         "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4",
         "OMP_NUM_THREADS": "1",
@@ -62,7 +62,7 @@ def pinned() -> dict[str, str]:
 
 
 def start(where: Path, *arguments: str, **settings: str) -> "subprocess.Popen[str]":
-    """Start Python in a folder, with further settings of the environment."""
+    """Start Python in a folder, with further environment variables."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         cwd=where,
@@ -74,11 +74,11 @@ def start(where: Path, *arguments: str, **settings: str) -> "subprocess.Popen[st
 
 
 def finish(process: "subprocess.Popen[str]", code: int = 0) -> str:
-    """Wait for a process, which must end with an exit code; return its output."""
+    """Wait for a process to end with this exit code; return its output."""
     try:
         output, _ = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
-        process.terminate()  # on which a sweep ends its workers
+        process.terminate()  # a sweep then ends its workers
         raise
     assert process.returncode == code, output
     return output
@@ -91,10 +91,10 @@ def suite(where: Path, *arguments: str) -> str:
 
 def together(jobs: Sequence[Job]) -> None:
     """Run command lines of the suite one after another, each in a process of its own."""
-    given = json.dumps([[str(where), list(arguments)] for where, arguments in jobs])
-    output = finish(start(ROOT, str(HERE / "together.py"), given))
-    for code, said in json.loads(output.splitlines()[-1]):
-        assert code == 0, said
+    argument = json.dumps([[str(where), list(arguments)] for where, arguments in jobs])
+    output = finish(start(ROOT, str(HERE / "together.py"), argument))
+    for code, job_output in json.loads(output.splitlines()[-1]):
+        assert code == 0, job_output
 
 
 def train(where: Path, domain: str, sweep: str) -> Job:
@@ -106,12 +106,13 @@ def train(where: Path, domain: str, sweep: str) -> Job:
 def run_of(where: Path, domain: str, sweep: str) -> Path:
     """Return the folder of a domain's tiny run, found by its configuration."""
     folders = (where / "results" / sweep / "runs").iterdir()
-    (found,) = [f for f in folders if f"\n  name: {domain}\n" in (f / "config.yaml").read_text()]
-    return found
+    name = f"\n  name: {domain}\n"
+    (run,) = [folder for folder in folders if name in (folder / "config.yaml").read_text()]
+    return run
 
 
 def names() -> str:
-    """Return the names of all runs: a line for each beginning, with the signatures in order."""
+    """Return the names of all runs: one line per prefix, with the signatures in order."""
     sections = {
         "configurations": [
             load(path).run_name
@@ -127,13 +128,13 @@ def names() -> str:
                 if size in claim.sweeps[name]:
                     sections[f"{name}, {size}"] = list(sweep.points)
     lines = []
-    for title, found in sections.items():
+    for title, run_names in sections.items():
         lines.append(f"# {title}")
         grouped: dict[str, list[str]] = {}
-        for name in found:
-            beginning, _, signature = name.rpartition("-")
-            grouped.setdefault(beginning, []).append(signature)
-        lines += [" ".join([beginning, *signatures]) for beginning, signatures in grouped.items()]
+        for name in run_names:
+            prefix, _, signature = name.rpartition("-")
+            grouped.setdefault(prefix, []).append(signature)
+        lines += [" ".join([prefix, *signatures]) for prefix, signatures in grouped.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -146,12 +147,12 @@ def keep(run: Path, target: Path) -> None:
 
 
 def make_names(where: Path) -> None:
-    """Write down the names of all runs."""
+    """Write the names of all runs."""
     (HERE / "names.txt").write_text(names())
 
 
 def make_runs(where: Path) -> None:
-    """Keep the metrics of each domain's run, and the run as a kill after a checkpoint leaves it."""
+    """Write the metrics of each domain's run, and the run as it is after a kill at half time."""
     shutil.rmtree(HERE / "half", ignore_errors=True)
     for domain in DOMAINS:
         folder, arguments = train(where, domain, "half")
@@ -162,8 +163,8 @@ def make_runs(where: Path) -> None:
         half = HERE / "half/runs" / run.name
         keep(run, half)
         before = [line for line in lines if json.loads(line)["step"] <= HALF]
-        torn = lines[len(before)][:20]
-        (half / "metrics.jsonl").write_text("".join([*before, torn]))
+        incomplete = lines[len(before)][:20]
+        (half / "metrics.jsonl").write_text("".join([*before, incomplete]))
         (half / "summary.json").unlink()
         first, *_ = (run / "log.txt").read_text().splitlines(keepends=True)
         (half / "log.txt").write_text(first)
@@ -172,7 +173,7 @@ def make_runs(where: Path) -> None:
 
 
 def make_report(where: Path) -> None:
-    """Keep a finished sweep and its report."""
+    """Write a finished sweep and its report."""
     source = HERE / "report"
     copy_sweep(source, where)
     suite(where, "sweep", "tiny.yaml", "--parallel", "1")
@@ -192,8 +193,8 @@ def make_report(where: Path) -> None:
 def report(folder: Path) -> dict[str, str]:
     """Return the texts of a report by file name.
 
-    Images, which depend on the build of Matplotlib, are left out of the page: their numbers are
-    there as CSV, in the page as well as in files.
+    The page is without its images, which depend on the build of Matplotlib. Their numbers are
+    compared as CSV.
     """
     texts = {name: (folder / name).read_text() for name in ("scores.csv", "report.md")}
     page = (folder / "report.html").read_text()
@@ -203,7 +204,7 @@ def report(folder: Path) -> dict[str, str]:
 
 
 def copy_sweep(source: Path, where: Path) -> None:
-    """Copy a sweep's files, and the runs that are there."""
+    """Copy a sweep's files, and its runs if there are any."""
     where.mkdir(exist_ok=True)
     for path in source.glob("*.yaml"):
         shutil.copy(path, where)
@@ -212,7 +213,7 @@ def copy_sweep(source: Path, where: Path) -> None:
 
 
 def make_begun(where: Path) -> None:
-    """Keep a sweep whose third run was stopped by a signal, and the metrics it would have had."""
+    """Write a sweep whose third run a signal stopped, and the metrics of that run if whole."""
     source = HERE / "begun"
     for name in ("results", "expected.jsonl"):
         shutil.rmtree(source / name, ignore_errors=True)
@@ -238,7 +239,7 @@ def make_begun(where: Path) -> None:
 
 
 def make_job(where: Path) -> None:
-    """Keep what submitit writes for a job that waits, and its run's folder."""
+    """Write the file of a job queued by submitit, and its run's folder."""
     shutil.rmtree(HERE / "job", ignore_errors=True)
     folder, arguments = train(where, "bandit", "queued")
     suite(folder, *arguments)

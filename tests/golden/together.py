@@ -1,7 +1,7 @@
 """Run several command lines of the suite, each in a process of its own, after importing once.
 
-Most of the seconds of a short run are the imports of large libraries: here each run is a fork of a
-process that has them already. Nothing of the suite is imported before the fork. The argument is a
+A short run spends most of its time on the imports of large libraries. Here each run is a fork of a
+process that has imported them. Nothing of the suite is imported before the fork. The argument is a
 JSON list of [folder, arguments]; the output is a JSON list of [exit code, output].
 """
 

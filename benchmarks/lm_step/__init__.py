@@ -1,0 +1,1 @@
+"""A training step on rows of feedback: the suite against bare torch and TRL."""
