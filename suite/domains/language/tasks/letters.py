@@ -26,9 +26,7 @@ class Letters:
         """Draw `count` prompts from one side of the fixed split into training and held-out ones."""
         prompts: list[Text] = []
         while len(prompts) < count:
-            order = torch.rand(count, len(LETTERS), generator=generator).argsort(1)[
-                :, :LENGTH
-            ]
+            order = torch.rand(count, len(LETTERS), generator=generator).argsort(1)[:, :LENGTH]
             drawn = ("".join(LETTERS[i] for i in row) + ">" for row in order.tolist())
             prompts.extend(prompt for prompt in drawn if is_held_out(prompt) == held_out)
         return prompts[:count]
