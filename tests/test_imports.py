@@ -71,7 +71,7 @@ def test_domains_import_neither_each_other_nor_the_training(name: str) -> None:
 def test_only_what_starts_jobs_imports_submitit_and_only_tracking_wandb() -> None:
     for library, owners in (
         ("submitit", {"local.py", "slurm_submit.py"}),
-        ("wandb", {"wandb_mirror.py", "wandb_report.py"}),
+        ("wandb", {"wandb_mirror.py", "wandb_report.py", "wandb_blocks.py"}),
     ):
         users = {p.name for p in SOURCES if any(m.startswith(library) for m in imports(p))}
         assert users == owners
