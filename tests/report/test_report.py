@@ -3,14 +3,11 @@
 import base64
 import csv
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import suite.report
 from suite.config.fields import ConfigError
 from suite.report.beta_map import beta_curves
 from suite.report.comparison import collect, curve
@@ -220,18 +217,3 @@ def test_a_judge_that_may_be_wrong_is_drawn_beside_the_exact_score(made: Made) -
     drawn = {line.get_label(): line.get_xydata().tolist()[-1] for line in axes.get_lines()}
     assert drawn["mixed, exact"] == [3.0, 1.0]
     assert drawn["mixed, judge"] == [3.0, 2.0]
-
-
-def test_jobs_in_a_queue_find_write_report_where_it_was() -> None:
-    code = """
-import pickle, sys
-import suite.report
-assert "matplotlib" not in sys.modules and "suite.report.page" not in sys.modules
-write_report = pickle.loads(b"csuite.report\\nwrite_report\\n.")  # by name, as submitit does
-from suite.report import page
-assert write_report is page.write_report
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    with pytest.raises(AttributeError, match="has no attribute 'read_report'"):
-        _ = suite.report.read_report
