@@ -1,4 +1,4 @@
-"""The objectives by name; each is a file of pure functions and a settings class."""
+"""What an objective is: named terms that sum to a loss."""
 
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -22,7 +22,7 @@ class Terms(Protocol):
 class Objective(Protocol):
     """An objective with its settings bound; what the training module calls.
 
-    One that is also an nn.Module has parameters of its own, trained at its `dual_lr`.
+    An objective that is an nn.Module has its own parameters, trained at its `dual_lr`.
     """
 
     def __call__(self, feedback: "Feedback", shares: "Shares") -> Terms:
@@ -30,14 +30,14 @@ class Objective(Protocol):
         ...
 
     def warning(self, shares: "Shares") -> str | None:
-        """Say what makes this loss unbounded on labels with these shares, if anything does."""
+        """Return why this loss may be unbounded on labels with these shares, or None."""
         ...
 
 
 def build_objective(settings: Any, feedback: str, dimensions: int | None) -> Objective:
     """Bind an objective's settings; `feedback` is positive, negative or mixed.
 
-    `dimensions` is that of a Gaussian policy's samples, None for other policies.
+    `dimensions` is D of a Gaussian policy's samples, None for other policies.
     """
     objective: Objective = settings.bind(feedback, dimensions)
     return objective
