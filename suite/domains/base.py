@@ -1,4 +1,4 @@
-'''The interface of a domain, the problem of a run.
+'''The interface of a domain, which is the problem of a run.
 
 A complete small domain - one number, and feedback that prefers positive samples:
 
