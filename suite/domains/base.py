@@ -1,4 +1,4 @@
-"""What a domain is: the problem side of a run. docs/extending.md has a complete small one."""
+"""The interface of a domain, which is the problem of a run; docs/extending.md has a small one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +14,16 @@ from suite.system import distributed
 
 
 class Domain(Protocol):
-    """The parts of a run that depend on the problem; one class per domain implements it."""
+    """The parts of a run that depend on the problem."""
 
     @property
     def policy(self) -> nn.Module:
-        """What is trained."""
+        """The trained network."""
         ...
 
     @property
     def reference(self) -> nn.Module:
-        """π_ref, never optimised; follows the policy as `reference.update` says."""
+        """π_ref, never optimised; it follows the policy by the key `reference.update`."""
         ...
 
     @property
@@ -33,9 +33,9 @@ class Domain(Protocol):
 
     @property
     def shares(self) -> Shares:
-        """Shares of the reference's samples that are labelled accept and reject.
+        """Shares of the reference's samples with each label, as `LabelNoise.shares` returns them.
 
-        They are those of `LabelNoise.shares`: before any label is dropped or hidden.
+        They are the shares before any label is dropped or hidden.
         """
         ...
 
@@ -44,11 +44,11 @@ class Domain(Protocol):
         ...
 
     def feedback(self, batch: Any) -> Feedback:
-        """Return what the objective needs of a batch, with gradients."""
+        """Return the objective's input for a batch, with gradients."""
         ...
 
     def evaluate(self) -> dict[str, float]:
-        """Measure the policy without disturbing training: `score`, higher is better, and more."""
+        """Measure the policy without effect on training: `score`, higher is better, and others."""
         ...
 
     def save(self, folder: Path) -> None:
@@ -56,11 +56,11 @@ class Domain(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything besides the networks that an exact resume needs."""
+        """Return the state, without the networks, that an exact resume needs."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a state."""
+        """Restore a state."""
         ...
 
 
@@ -75,19 +75,19 @@ class HasAuxiliaryLosses(Protocol):
 
 @runtime_checkable
 class HasDiagnostics(Protocol):
-    """A domain with numbers of its own."""
+    """A domain with its own metrics of training."""
 
     def diagnostics(self) -> dict[str, float]:
-        """Return numbers worth logging with the losses; `env_steps` is also shown as a rate."""
+        """Return metrics to log with the losses; `env_steps` is also shown as a rate."""
         ...
 
 
 @runtime_checkable
 class HasExamples(Protocol):
-    """A domain whose evaluations have something to show."""
+    """A domain whose evaluations have examples."""
 
     def examples(self) -> list[dict[str, Any]]:
-        """Return what people should see of the last evaluation, one table row each."""
+        """Return examples of the last evaluation, one table row each."""
         ...
 
 
@@ -111,7 +111,7 @@ class HasNetworks(Protocol):
 
 
 def build_domain(config: Config, cache: Path) -> Domain:
-    """Build the domain of a run; `cache` is a folder for what runs share."""
+    """Build the domain of a run; `cache` is a folder of artefacts that runs share."""
     parts = DomainParts(
         label_noise=LabelNoise(config.feedback, config.labels),
         divergence=config.divergence,

@@ -1,4 +1,4 @@
-"""What a learner sees of samples: labels, their shares, and how labels get lost or wrong."""
+"""Feedback on samples: labels, their shares, and label noise."""
 
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
 

@@ -1,4 +1,4 @@
-"""How scores become accept and reject labels. Shapes: B contexts, K samples per context."""
+"""Accept and reject labels from scores. Shapes: B contexts, K samples per context."""
 
 from torch import Tensor
 

@@ -1,20 +1,20 @@
-"""The shares of the labels, followed while a judge changes."""
+"""Running estimates of the shares of labels, which change with the judge."""
 
 from suite.feedback.feedback import Labels, Shares
 from suite.system import distributed
 
 
 class RunningShares:
-    """The shares of both true labels, averaged over a long window: they move with the judge."""
+    """The shares of both true labels, averaged over a long window."""
 
     def __init__(self, start: Shares, window: int) -> None:
         self.value = start
         self.window = window  # labels
 
     def update(self, labels: Labels) -> None:
-        """Take in a batch's true labels, [B, K] each; with several ranks each gives its part."""
+        """Add the true labels of a batch, [B, K] each; every rank adds its part."""
         rate = min(1.0, distributed.world_size() * labels.accept.numel() / self.window)
-        now = (distributed.mean_over_ranks(weight.mean().item()) for weight in labels)
+        batch = (distributed.mean_over_ranks(weight.mean().item()) for weight in labels)
         self.value = Shares(
-            *(old + rate * (x - old) for old, x in zip(self.value, now, strict=True))
+            *(old + rate * (x - old) for old, x in zip(self.value, batch, strict=True))
         )

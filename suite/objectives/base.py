@@ -1,4 +1,4 @@
-"""The objectives by name; each is a file of pure functions and a settings class."""
+"""What an objective is: named terms that sum to a loss."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -28,7 +28,7 @@ class Objective(Protocol):
         ...
 
     def warning(self, shares: "Shares") -> str | None:
-        """Say what makes this loss unbounded on labels with these shares, if anything does."""
+        """Return why this loss may be unbounded on labels with these shares, or None."""
         ...
 
 
@@ -63,7 +63,7 @@ class HasStrength(Protocol):
 def build_objective(settings: Any, feedback: str, dimensions: int | None) -> Objective:
     """Bind an objective's settings; `feedback` is positive, negative or mixed.
 
-    `dimensions` is that of a Gaussian policy's samples, None for other policies.
+    `dimensions` is D of a Gaussian policy's samples, None for other policies.
     """
     objective: Objective = settings.bind(feedback, dimensions)
     return objective

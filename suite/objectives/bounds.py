@@ -1,4 +1,4 @@
-"""What is known in closed form about PMPO on Gaussian policies and locally linear scores."""
+"""Closed forms for PMPO with Gaussian policies and locally linear scores."""
 
 import math
 
@@ -8,7 +8,7 @@ from scipy import integrate, stats
 def top_mean(samples: int, top: int) -> float:
     """Return m, the mean of the `top` largest of `samples` standard normals.
 
-    For a locally linear function this is how far the accepted samples' mean lies from the
+    For a locally linear function it is the distance of the accepted samples' mean from the
     reference's, in deviations along the gradient: 0.6633 for the best 2 of 4 (theory §5).
     """
     order = range(samples - top + 1, samples + 1)
@@ -25,7 +25,7 @@ def order_statistic_mean(samples: int, rank: int) -> float:
 
 
 def above_average_mean(samples: int) -> float:
-    """Return m where those of `samples` standard normals are accepted that exceed their mean.
+    """Return m where the samples above the mean of `samples` standard normals are accepted.
 
     A normal minus the mean of its group has variance 1 − 1/K and is independent of that mean, so
     that m = 2·φ(0)·√(1 − 1/K): 0.6910 for K = 4 (theory §5).
@@ -36,7 +36,7 @@ def above_average_mean(samples: int) -> float:
 def smallest_gaussian_beta(accepted_mean: float, alpha: float, covariance_weight: float) -> float:
     """Return the β above which the loss of a Gaussian policy is bounded (theory §11).
 
-    With as many rejected as accepted samples, c = 2α − 1 and covariance weight w, that is where
+    With as many rejected as accepted samples, c = 2α − 1 and covariance weight w, it is where
     (β + c)·(wβ + c) > m² with both factors positive; infinite where no β suffices.
     """
     c, w, m = 2 * alpha - 1, covariance_weight, accepted_mean

@@ -27,22 +27,23 @@ class PMPOConfig(ObjectiveConfig):
     margin: float = key(1.0, "factor on the smallest bounded β, where β is `auto`", above=0)
     normalization: Literal["shares", "context"] = key(
         "shares",
-        "sums divided by the label's share of all samples, or means per context; with the latter"
-        " `auto` is just bounded only where every context has equally many of each label",
+        "sums divided by the label's share of all samples, or means per context; for means, β=auto"
+        " is just bounded only where all contexts have equally many of each label",
     )
     divergence: Literal["forward", "reverse"] = key(
         "forward", "KL(π_ref ‖ π), or KL(π ‖ π_ref) for positive feedback only"
     )
     covariance_weight: float = key(
         1.0,
-        "factor on the part of a Gaussian's KL that its deviation costs; 1 is the paper's KL",
+        "factor on the covariance part of a Gaussian's KL; 1 is the paper's KL",
         at_least=1,
     )
 
     guard: float | int | str | None = key(
         None,
-        "ε: a rejected token weighs at most (1−ε)·β·π_ref(token), which keeps language models whole"
-        " over many epochs of a fixed file; `auto` is 0.1 where there are rejected samples alone",
+        "ε: a rejected token weighs at most (1−ε)·β·π_ref(token), which prevents the collapse of"
+        " language models over many epochs of a fixed file; `auto` is 0.1 where almost all labels"
+        " reject, else none",
         at_least=0,
         below=1,
     )
@@ -83,7 +84,7 @@ class PMPOConfig(ObjectiveConfig):
 
     @property
     def divergence_kind(self) -> str:
-        """The KL that was chosen."""
+        """The chosen KL."""
         return self.divergence
 
     @property
@@ -138,25 +139,25 @@ class DPOConfig(ObjectiveConfig):
 
 @dataclass
 class MPOConfig(ObjectiveConfig):
-    """MPO, arXiv 1806.06920 and 1812.02256, with the defaults of Acme's.
+    """MPO, arXiv 1806.06920 and 1812.02256, with the defaults of Acme.
 
-    Without Acme's penalty of actions beyond the bounds (a second temperature); the control domain
-    takes `domain.bound_penalty` from every objective's scores instead.
+    It lacks Acme's penalty of actions beyond the bounds (a second temperature); the control domain
+    subtracts `domain.bound_penalty` from the scores of every objective instead.
     """
 
     implementation: ClassVar[str] = "suite.objectives.mpo:bind"
     uses_labels: ClassVar[bool] = False
     name: Literal["mpo"] = key("mpo", "this objective")
     epsilon: float = key(0.1, "KL between the weighted samples and the reference, in nats", above=0)
-    epsilon_mean: float = key(2.5e-3, "KL that moving the mean may cost, in nats", above=0)
+    epsilon_mean: float = key(2.5e-3, "largest KL of a change of the mean, in nats", above=0)
     epsilon_covariance: float = key(
-        1e-6, "KL that changing the deviation may cost, in nats", above=0
+        1e-6, "largest KL of a change of the deviation, in nats", above=0
     )
     per_dimension: bool = key(True, "whether the two constraints hold for each dimension")
-    temperature: float = key(10.0, "the temperature at the start, in units of the score", above=0)
-    mean_multiplier: float = key(10.0, "multiplier of the mean's constraint at the start", above=0)
+    temperature: float = key(10.0, "initial temperature, in units of the score", above=0)
+    mean_multiplier: float = key(10.0, "initial multiplier of the mean's constraint", above=0)
     covariance_multiplier: float = key(
-        1000.0, "multiplier of the deviation's constraint at the start", above=0
+        1000.0, "initial multiplier of the deviation's constraint", above=0
     )
     dual_lr: float = key(1e-2, "learning rate of temperature and multipliers", above=0)
 
@@ -190,7 +191,7 @@ class WeightedConfig(ObjectiveConfig):
     weight: Literal["binary", "exp"] = key(
         "binary", "1 where the advantage is at least 0, or its exponential"
     )
-    temperature: float = key(1.0, "of the exponential, in units of the score", above=0)
+    temperature: float = key(1.0, "temperature of the exponential, in units of the score", above=0)
     largest: float = key(20.0, "largest weight of the exponential", above=0)
 
     def check(self, feedback: str, domain: DomainConfig) -> None:

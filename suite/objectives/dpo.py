@@ -15,7 +15,7 @@ from suite.objectives.config import DPOConfig
 
 
 class DPOTerms(NamedTuple):
-    """The loss, and what to watch beside it."""
+    """The loss and its diagnostics."""
 
     dpo: Tensor
     """[] −log σ(β·Δ), a mean over the pairs of a context, then over contexts."""

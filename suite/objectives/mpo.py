@@ -38,7 +38,7 @@ class Limits(NamedTuple):
 
 
 class MPOTerms(NamedTuple):
-    """The terms of the loss, which sum to it, and what to watch beside them."""
+    """The terms, which sum to the loss, and diagnostics."""
 
     weighted: Tensor
     """[] −Σ_j w_j · log π of sample j, a mean over contexts."""
@@ -47,15 +47,15 @@ class MPOTerms(NamedTuple):
     temperature_dual: Tensor
     """[] the dual function of the E-step, with gradient for the temperature only."""
     multiplier_duals: Tensor
-    """[] multipliers times unused room, with gradient for the multipliers only."""
+    """[] multipliers times slacks of their constraints, with gradient for the multipliers only."""
     temperature: Tensor
     """[] η."""
     largest_weight: Tensor
     """[] the mean over contexts of the largest of a context's weights."""
     kl_mean: Tensor
-    """[] what the moved mean costs, in nats."""
+    """[] KL of the change of the mean, in nats."""
     kl_covariance: Tensor
-    """[] what the changed deviation costs, in nats."""
+    """[] KL of the change of the deviation, in nats."""
 
     @property
     def loss(self) -> Tensor:
@@ -68,7 +68,7 @@ def mpo(feedback: Feedback, *, duals: Duals, limits: Limits) -> MPOTerms:
 
     Weights are w = softmax(score / η) over a context's samples; the multipliers weigh
     KL(π_ref ‖ π), split in mean and covariance part, per dimension where they have one each.
-    Labels are not looked at. Raises ValueError without scores or without the parts of the KL.
+    Labels are not used. Raises ValueError without scores or without the parts of the KL.
     """
     if feedback.score is None or feedback.kl_parts is None:
         raise ValueError("mpo needs feedback.score and feedback.kl_parts")
@@ -77,14 +77,14 @@ def mpo(feedback: Feedback, *, duals: Duals, limits: Limits) -> MPOTerms:
         per_multiplier(part, multiplier)
         for part, multiplier in zip(feedback.kl_parts, duals[1:], strict=True)
     )
-    room = duals.mean * (limits.mean - mean.detach())
-    room_covariance = duals.covariance * (limits.covariance - covariance.detach())
+    slack = duals.mean * (limits.mean - mean.detach())
+    covariance_slack = duals.covariance * (limits.covariance - covariance.detach())
     return MPOTerms(
         weighted=-(weights * feedback.logp).sum(1).mean(),
         constraints=(duals.mean.detach() * mean).sum()
         + (duals.covariance.detach() * covariance).sum(),
         temperature_dual=temperature_dual(feedback.score, duals.temperature, limits.epsilon),
-        multiplier_duals=room.sum() + room_covariance.sum(),
+        multiplier_duals=slack.sum() + covariance_slack.sum(),
         temperature=duals.temperature.detach(),
         largest_weight=weights.amax(1).mean(),
         kl_mean=mean.detach().sum(),
@@ -102,7 +102,7 @@ def temperature_dual(score: Tensor, temperature: Tensor, epsilon: float) -> Tens
 
 
 def per_multiplier(part: Tensor, multiplier: Tensor) -> Tensor:
-    """Return the mean over contexts of a divergence's part, shaped like its multiplier."""
+    """Return the mean over contexts of a part of the divergence, in the shape of its multiplier."""
     return part.mean(0) if multiplier.ndim else part.sum(-1).mean()
 
 
@@ -114,9 +114,9 @@ class BoundMPO(nn.Module):
         self.limits = Limits(settings.epsilon, settings.epsilon_mean, settings.epsilon_covariance)
         self.dual_lr = settings.dual_lr
         shape = (dimensions,) if settings.per_dimension else ()
-        self.temperature = nn.Parameter(raw(settings.temperature, ()))
-        self.mean = nn.Parameter(raw(settings.mean_multiplier, shape))
-        self.covariance = nn.Parameter(raw(settings.covariance_multiplier, shape))
+        self.temperature = nn.Parameter(inverse_softplus(settings.temperature, ()))
+        self.mean = nn.Parameter(inverse_softplus(settings.mean_multiplier, shape))
+        self.covariance = nn.Parameter(inverse_softplus(settings.covariance_multiplier, shape))
 
     def duals(self) -> Duals:
         """Return the dual variables."""
@@ -133,8 +133,8 @@ class BoundMPO(nn.Module):
         return None
 
 
-def raw(value: float, shape: tuple[int, ...]) -> Tensor:
-    """Return what softplus maps to `value`."""
+def inverse_softplus(value: float, shape: tuple[int, ...]) -> Tensor:
+    """Return a tensor that softplus maps to `value`."""
     return torch.full(shape, value + math.log(-math.expm1(-value)))
 
 

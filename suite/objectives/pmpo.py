@@ -1,7 +1,7 @@
 """PMPO: learn from accepted samples, rejected samples, or both.
 
-Shapes: B contexts, K samples per context. Source: arXiv 2410.04166, eq. 10; what follows from it
-is derived in docs/theory.md, referred to as theory §n.
+Shapes: B contexts, K samples per context. Source: arXiv 2410.04166, eq. 10; further
+results are derived in docs/theory.md, cited as theory §n.
 """
 
 from dataclasses import dataclass
@@ -13,12 +13,13 @@ from torch import Tensor
 from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.config import PMPOConfig
 
-USUAL_GUARD, ALL_BUT = 0.1, 0.999  # ε, and the share of rejections from which on it is used
-SMALLEST_SHARE = 1e-3  # keeps β finite once the reference is hardly ever rejected
+DEFAULT_GUARD = 0.1  # ε of `auto`
+GUARDED_SHARE = 0.999  # share of rejections above which `auto` guards
+SMALLEST_SHARE = 1e-3  # keeps β finite where almost no sample is rejected
 
 
 class PMPOTerms(NamedTuple):
-    """The three terms of the loss, which sum to it, and what to watch beside them."""
+    """The three terms, which sum to the loss, and a diagnostic."""
 
     accepted: Tensor
     """[] −α · mean log-probability of the accepted samples."""
@@ -52,31 +53,30 @@ def pmpo(
     share of each label is the divisor: sums split exactly over batches and ranks, and no single
     class has to be present (the choice for unpaired rows, K = 1, and for verifier labels).
 
-    Departures from the paper: `shares`; `divergence="reverse"`, which says that `feedback.kl`
-    holds KL(π ‖ π_ref) - that one does not bound the negative term on fixed samples, so it is
-    refused wherever rejected samples count; and `covariance_weight`, the weight of the divergence
-    that a Gaussian's deviation costs. With 1, the paper's KL, the deviation shrinks at every
-    refresh of the reference until nothing is explored any more (theory §5, §11).
+    Departures from the paper: `shares`; `divergence="reverse"`, with which `feedback.kl` holds
+    KL(π ‖ π_ref), which does not bound the negative term on fixed samples and is refused where
+    rejected samples count; and `covariance_weight`, the weight of the covariance part of a
+    Gaussian's KL. With 1, the paper's KL, the deviation shrinks at every update of the reference
+    until exploration ends (theory §5, §11).
 
-    With a `guard` ε a rejected token weighs at most (1 − ε)·β·π_ref(token): then each token has an
-    optimum, also on a fixed file, whose single completions are rarer than their share (theory §12).
+    With a `guard` ε a rejected token weighs at most (1 − ε)·β·π_ref(token). Then each token has an
+    optimum, also on a fixed file, where a completion is rarer than its share (theory §12).
 
     Raises ValueError for shapes that differ, α outside [0, 1], β < 0, a refused divergence, a
-    covariance weight where the feedback does not hold the parts of its divergence, or a guard
-    where it does not hold tokens.
+    covariance weight without the parts of the KL, or a guard without tokens.
     """
-    check(feedback, alpha, beta, divergence)
+    check_arguments(feedback, alpha, beta, divergence)
     kl = feedback.kl if covariance_weight == 1 else weighted_kl(feedback, covariance_weight)
     accepted = expectation(feedback.logp, feedback.accept, shares and shares.accept)
     logp = feedback.logp
     if guard is not None and alpha < 1:
-        logp = guarded(feedback, (1 - guard) * beta, (1 - alpha), shares)
+        logp = guarded_logp(feedback, (1 - guard) * beta, (1 - alpha), shares)
     rejected = expectation(logp, feedback.reject, shares and shares.reject)
     return PMPOTerms(
         accepted=-alpha * accepted,
         rejected=(1 - alpha) * rejected,
         anchor=beta * kl.mean(),
-        # Not a constant tensor: compiled, it would be compiled again for every β.
+        # A constant tensor would be compiled again for every β.
         effective_mass=torch.ones(()) * effective_mass(alpha, beta),
     )
 
@@ -90,13 +90,15 @@ def expectation(logp: Tensor, weight: Tensor, share: float | None) -> Tensor:
     return (weight * logp).mean() / share if share > 0 else (weight * logp).sum() * 0
 
 
-def guarded(feedback: Feedback, allowed: float, strength: float, shares: Shares | None) -> Tensor:
-    """Return log π with each token counted as far as a rejected one may be, [B, K]."""
+def guarded_logp(
+    feedback: Feedback, allowed: float, strength: float, shares: Shares | None
+) -> Tensor:
+    """Return log π as the sum of its tokens, each with its guarded weight, [B, K]."""
     if feedback.tokens is None or shares is None:
         raise ValueError("guard needs feedback.tokens, of a language model, and shares")
     logp, reference_logp, owner = feedback.tokens
-    asked = strength / max(shares.reject, SMALLEST_SHARE) * feedback.reject.flatten()[owner]
-    factor = allowed * reference_logp.exp() / asked.clamp(min=torch.finfo(asked.dtype).tiny)
+    weight = strength / max(shares.reject, SMALLEST_SHARE) * feedback.reject.flatten()[owner]
+    factor = allowed * reference_logp.exp() / weight.clamp(min=torch.finfo(weight.dtype).tiny)
     summed = logp.new_zeros(feedback.logp.numel()).index_add(0, owner, factor.clamp(max=1) * logp)
     return summed.view(feedback.logp.shape)
 
@@ -118,13 +120,13 @@ def smallest_beta(alpha: float, reject_share: float) -> float:
     return (1 - alpha) / reject_share if alpha < 1 else 0.0
 
 
-def check(feedback: Feedback, alpha: float, beta: float, divergence: str) -> None:
-    """Refuse what would broadcast silently or has no minimum; raises ValueError."""
+def check_arguments(feedback: Feedback, alpha: float, beta: float, divergence: str) -> None:
+    """Raise ValueError for shapes that would broadcast, and for a loss without a minimum."""
     shape = feedback.logp.shape
-    found = (tuple(shape), tuple(feedback.accept.shape), tuple(feedback.reject.shape))
-    if len(shape) != 2 or len(set(found)) > 1 or feedback.kl.shape != shape[:1]:
+    shapes = (tuple(shape), tuple(feedback.accept.shape), tuple(feedback.reject.shape))
+    if len(shape) != 2 or len(set(shapes)) > 1 or feedback.kl.shape != shape[:1]:
         raise ValueError(
-            f"logp, accept and reject must be [B, K] and kl [B], found {found}"
+            f"logp, accept and reject must be [B, K] and kl [B], found {shapes}"
             f" and {tuple(feedback.kl.shape)}"
         )
     if not 0 <= alpha <= 1:
@@ -147,7 +149,7 @@ class BoundPMPO:
     settings: PMPOConfig
     alpha: float
     feedback: str
-    gaussian: bool
+    gaussian_policy: bool
 
     def beta(self, shares: Shares) -> float:
         """Return β as given, or margin·(1−α)/Z0 (theory §2)."""
@@ -156,14 +158,14 @@ class BoundPMPO:
         return self.settings.beta
 
     def guard(self, shares: Shares) -> float | None:
-        """Return ε as given; where it is to be found, only for rejections alone (theory §12)."""
+        """Return ε as given; `auto` guards only where nearly all labels reject (theory §12)."""
         if isinstance(self.settings.guard, str):
-            return USUAL_GUARD if shares.reject > ALL_BUT else None
+            return DEFAULT_GUARD if shares.reject > GUARDED_SHARE else None
         return self.settings.guard
 
     def __call__(self, feedback: Feedback, shares: Shares) -> PMPOTerms:
         """Return the loss terms of one batch."""
-        shares = floored(shares)
+        shares = clamp_shares(shares)
         return pmpo(
             feedback,
             alpha=self.alpha,
@@ -175,28 +177,28 @@ class BoundPMPO:
         )
 
     def warning(self, shares: Shares) -> str | None:
-        """Say so where β is below (1−α)/Z0, the bound for deterministic labels (theory §2)."""
-        shares = floored(shares)
+        """Return a warning where β is below (1−α)/Z0, the bound of theory §2, else None."""
+        shares = clamp_shares(shares)
         beta, bound = self.beta(shares), smallest_beta(self.alpha, shares.reject)
         if self.feedback == "positive" or beta >= bound or self.guard(shares) is not None:
             return None
-        what = (
+        consequence = (
             "only a Gaussian's loss may still be bounded (docs/theory.md, sections 5 and 11)"
-            if self.gaussian
+            if self.gaussian_policy
             else "the loss is unbounded and the policy may collapse"
         )
         return (
-            f"objective.beta={beta:.3g} is below (1−α)/Z0 = {bound:.3g}: {what};"
+            f"objective.beta={beta:.3g} is below (1−α)/Z0 = {bound:.3g}: {consequence};"
             " objective.beta=auto keeps it bounded"
         )
 
 
-def floored(shares: Shares) -> Shares:
-    """Return shares that are no smaller than can be divided by, for β and for the means alike."""
+def clamp_shares(shares: Shares) -> Shares:
+    """Return shares of at least 0.001, by which β and the means can be divided."""
     return Shares(max(shares.accept, SMALLEST_SHARE), max(shares.reject, SMALLEST_SHARE))
 
 
 def bind(settings: PMPOConfig, feedback: str, dimensions: int | None) -> BoundPMPO:
     """Bind the settings, with α as `feedback` implies unless given."""
-    gaussian = dimensions is not None
-    return BoundPMPO(settings, settings.alpha_under(feedback), feedback, gaussian)
+    gaussian_policy = dimensions is not None
+    return BoundPMPO(settings, settings.alpha_under(feedback), feedback, gaussian_policy)

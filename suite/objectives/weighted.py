@@ -1,4 +1,4 @@
-"""Weighted maximum likelihood of good samples: what CRR and AWR do, beside which PMPO is put.
+"""Weighted maximum likelihood of good samples, as in CRR and AWR.
 
 Shapes: B contexts, K samples per context. Sources: arXiv 2006.15134 (CRR, §3: binary and exp),
 arXiv 1910.00177 (AWR, eq. 9).
@@ -14,7 +14,7 @@ from suite.objectives.config import WeightedConfig
 
 
 class WeightedTerms(NamedTuple):
-    """The loss, and what to watch beside it."""
+    """The loss and its diagnostics."""
 
     weighted: Tensor
     """[] −w(A)·log π, a mean over samples."""
@@ -57,13 +57,16 @@ class BoundWeighted:
 
     def __call__(self, feedback: Feedback, shares: Shares) -> WeightedTerms:
         """Return the loss terms of one batch."""
-        plan = self.settings
+        settings = self.settings
         return weighted(
-            feedback, weight=plan.weight, temperature=plan.temperature, largest=plan.largest
+            feedback,
+            weight=settings.weight,
+            temperature=settings.temperature,
+            largest=settings.largest,
         )
 
     def warning(self, shares: Shares) -> str | None:
-        """It is bounded for any scores."""
+        """Weighted likelihood is bounded for any scores."""
         return None
 
 

@@ -1,1 +1,1 @@
-"""Distributions that are trained, their divergences, and how the reference follows."""
+"""Gaussian policies, divergences, and updates of the reference."""

@@ -1,4 +1,4 @@
-"""Diagonal Gaussian policies: densities, and how one compares with its reference.
+"""Diagonal Gaussian policies: densities, and the comparison with a reference.
 
 Shapes: B contexts, K samples per context, D dimensions of a sample.
 """
@@ -46,7 +46,7 @@ def compare(
     """Compare a policy with its reference at every context.
 
     `divergence` is `forward` for KL(π_ref ‖ π), `reverse` for KL(π ‖ π_ref), or `decoupled`
-    (arXiv 1812.02256, §4.2): mean and deviation each vary with the other one held at the
+    (arXiv 1812.02256, §4.2): mean and deviation each vary while the other is that of the
     reference, so that log π is log N(y; μ, σ_ref) + log N(y; μ_ref, σ) − log π_ref, which at the
     reference has the value and the gradient of log π; the divergence is then a forward one.
 

@@ -1,4 +1,4 @@
-"""How the reference follows the policy: not at all, by copies, or as a moving average."""
+"""Updates of the reference from the policy: none, copies, or a moving average."""
 
 import torch
 from torch import nn
@@ -17,8 +17,7 @@ def follow(policy: nn.Module, reference: nn.Module, settings: ReferenceConfig, s
 
 def blend(policy: nn.Module, reference: nn.Module, rate: float) -> None:
     """Move the reference's parameters by `rate` towards the policy's; buffers are copied."""
-    pairs = zip(reference.parameters(), policy.parameters(), strict=True)
-    for follower, leader in pairs:
-        follower.copy_(leader) if rate == 1.0 else follower.lerp_(leader, rate)
-    for kept, fresh in zip(reference.buffers(), policy.buffers(), strict=True):
-        kept.copy_(fresh)
+    for target, source in zip(reference.parameters(), policy.parameters(), strict=True):
+        target.copy_(source) if rate == 1.0 else target.lerp_(source, rate)
+    for own, other in zip(reference.buffers(), policy.buffers(), strict=True):
+        own.copy_(other)

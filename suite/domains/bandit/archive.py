@@ -1,4 +1,4 @@
-"""The archive domain: a fixed set of scored points, and no other to be had.
+"""The archive domain: propose a better point from a fixed set of scored points.
 
 With all weights w = α·accepted − (1−α)·rejected + β the optimum is the Gaussian of weighted mean
 and deviation of the points (theory §1), which exists while Σ w and that variance are positive.
@@ -14,24 +14,24 @@ from torch import Tensor
 from suite.config.contracts import DomainParts
 from suite.domains.bandit.archive_config import ArchiveConfig
 from suite.domains.bandit.policy import GaussianPolicy, GaussianSearch
-from suite.feedback.feedback import Feedback, Labels, Shares
+from suite.feedback.feedback import Feedback, Labels
 from suite.feedback.labelling import label_by_rank
 from suite.system import distributed
 
 
 class ArchiveBatch(NamedTuple):
-    """Points of the archive, one to a group."""
+    """Points of the archive, one in each group."""
 
     points: Tensor  # [B, 1, D], in units of half the function's box
-    score: Tensor  # [B, 1], −f less its mean over the archive
+    score: Tensor  # [B, 1], −f minus its mean over the archive
     labels: Labels  # [B, 1] each, as the learner sees them
 
 
 class Archive(GaussianSearch):
-    """A Gaussian policy that starts as the archive's own, and moves to what was accepted of it.
+    """A Gaussian policy that starts as the Gaussian of the archive, and moves to accepted points.
 
-    The anchor is behaviour cloning of all points: KL(π_ref ‖ π) of whoever chose them, up to a
-    constant (arXiv 2410.04166, §5.3).
+    The anchor is behaviour cloning of all points: KL(π_ref ‖ π) with their distribution as π_ref,
+    up to a constant (arXiv 2410.04166, §5.3).
     """
 
     dimensions = None
@@ -45,11 +45,10 @@ class Archive(GaussianSearch):
         self.points = (centre + settings.spread * noise).clamp(-1, 1)
         self.scores = self.score(self.points)
         true = label_by_rank(self.scores[None], *self.counts())
-        self.shares = parts.label_noise.shares(
-            Shares(true.accept.mean().item(), true.reject.mean().item())
-        )
-        said = parts.label_noise.apply(true, self.shares, torch.Generator().manual_seed(parts.seed))
-        self.labels = Labels(said.accept[0], said.reject[0])
+        self.shares = parts.label_noise.shares(true.shares())
+        noise_generator = torch.Generator().manual_seed(parts.seed)
+        visible = parts.label_noise.apply(true, self.shares, noise_generator)
+        self.labels = Labels(visible.accept[0], visible.reject[0])
         policy = GaussianPolicy(self.points.mean(0), 1.0)
         with torch.no_grad():
             policy.log_std.copy_(self.points.std(0).log())
@@ -57,9 +56,9 @@ class Archive(GaussianSearch):
 
     def counts(self) -> tuple[int, int]:
         """Return how many points are accepted and how many rejected."""
-        plan = self.settings
-        accepted = round(plan.accept * plan.points)
-        return accepted, min(round(plan.reject * plan.points), plan.points - accepted)
+        points = self.settings.points
+        accepted = round(self.settings.accept * points)
+        return accepted, min(round(self.settings.reject * points), points - accepted)
 
     def train_dataloader(self) -> Iterator[ArchiveBatch]:
         """Yield points drawn from the archive with their labels."""
@@ -73,7 +72,7 @@ class Archive(GaussianSearch):
             yield ArchiveBatch(self.points[index], self.scores[index] - mean, labels)
 
     def feedback(self, batch: ArchiveBatch) -> Feedback:
-        """Return the density of the points under the policy, whose loss on all of them anchors."""
+        """Return log-densities of the points; the KL is behaviour cloning of all points."""
         logp = self.policy().log_prob(batch.points)
         reference_logp = self.reference().log_prob(batch.points)
         return Feedback(
@@ -86,9 +85,9 @@ class Archive(GaussianSearch):
         )
 
     def evaluate(self) -> dict[str, float]:
-        """Return the true value of what the policy proposes, its mean, beside the archive's best.
+        """Return the score of the policy's mean, and the best score of the archive.
 
-        `above_best` is the difference; `kl` the divergence from the archive's own Gaussian.
+        `above_best` is the difference, and `kl` the divergence from the Gaussian of the archive.
         """
-        found, best = super().evaluate(), self.scores.max().item()
-        return {**found, "best_of_archive": best, "above_best": found["score"] - best}
+        metrics, best = super().evaluate(), self.scores.max().item()
+        return {**metrics, "best_of_archive": best, "above_best": metrics["score"] - best}

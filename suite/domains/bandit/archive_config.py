@@ -16,15 +16,17 @@ class ArchiveConfig(DomainConfig):
     batch_size_key: ClassVar[str | None] = "batch_size"
     name: Literal["archive"] = key("archive", "this domain")
     function: Literal["sphere", "rosenbrock", "schwefel"] = key(
-        "sphere", "function that scored the points; asked again only for evaluation"
+        "sphere", "function that scored the points; also used for evaluation"
     )
     dimensions: int = key(10, "number of variables", at_least=1)
     points: int = key(512, "points of the archive", at_least=2)
     spread: float = key(
-        0.3, "their deviation around a random centre, as a share of half the box", above=0
+        0.3,
+        "deviation of the points around a random centre, in units of half the box",
+        above=0,
     )
-    accept: float = key(0.5, "share of the points, the best, that is accepted", at_least=0)
-    reject: float = key(0.5, "share of the points, the worst, that is rejected", at_least=0)
+    accept: float = key(0.5, "share of the points that is accepted, the best ones", at_least=0)
+    reject: float = key(0.5, "share of the points that is rejected, the worst ones", at_least=0)
     batch_size: int = key(128, "points per batch", at_least=1)
 
     def check(self) -> None:
@@ -37,5 +39,5 @@ class ArchiveConfig(DomainConfig):
 
     @property
     def task(self) -> str:
-        """What the report calls this problem."""
+        """The name of this problem in reports."""
         return f"{self.function}-{self.dimensions}d-archive"

@@ -30,8 +30,8 @@ class BanditBatch(NamedTuple):
 class Bandit(GaussianSearch):
     """A Gaussian policy over the function's box, scaled to [−1, 1] in every dimension.
 
-    The policy starts at a random place with |x| ≤ 0.8; outside the box the function continues
-    with its value on the box's edge.
+    The initial mean is random with |x| ≤ 0.8. Outside the box the function continues with its value
+    on the edge.
     """
 
     def __init__(self, settings: BanditConfig, parts: DomainParts) -> None:
@@ -48,12 +48,12 @@ class Bandit(GaussianSearch):
 
     def train_dataloader(self) -> Iterator[BanditBatch]:
         """Yield groups of samples of the reference; the best are accepted, the worst rejected."""
-        plan = self.settings
+        settings = self.settings
+        shape = (settings.contexts, settings.samples)
         while True:
-            drawn = self.reference.sample((plan.contexts, plan.samples), self.generator)
-            samples = distributed.local_slice(drawn)
+            samples = distributed.local_slice(self.reference.sample(shape, self.generator))
             score = self.score(samples)
-            labels = label_by_rank(score, plan.top, plan.bottom)
+            labels = label_by_rank(score, settings.top, settings.bottom)
             yield BanditBatch(samples, score, self.label_noise.apply(labels, self.shares))
 
     def feedback(self, batch: BanditBatch) -> Feedback:

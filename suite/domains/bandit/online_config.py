@@ -19,9 +19,9 @@ class BanditConfig(DomainConfig):
     dimensions: int = key(10, "number of variables", at_least=2)
     contexts: int = key(32, "groups of samples per batch", at_least=1)
     samples: int = key(4, "samples per group, K", at_least=2)
-    top: int = key(2, "samples of a group that are accepted", at_least=1)
-    bottom: int = key(2, "samples of a group that are rejected", at_least=1)
-    initial_std: float = key(0.2, "initial deviation, as a share of half the box", above=0)
+    top: int = key(2, "accepted samples of a group, the best ones", at_least=1)
+    bottom: int = key(2, "rejected samples of a group, the worst ones", at_least=1)
+    initial_std: float = key(0.2, "initial deviation, in units of half the box", above=0)
 
     def check(self) -> None:
         """Raise ConfigError where keys do not fit each other."""
@@ -33,7 +33,7 @@ class BanditConfig(DomainConfig):
 
     @property
     def task(self) -> str:
-        """What the report calls this problem."""
+        """The name of this problem in reports."""
         return f"{self.function}-{self.dimensions}d"
 
     def accepted_mean(self) -> float | None:

@@ -1,4 +1,4 @@
-"""A diagonal Gaussian over one vector, the simplest policy, and what searches with it share.
+"""A diagonal Gaussian over one vector, and the common part of the domains that train it.
 
 Shapes: D variables.
 """
@@ -40,7 +40,7 @@ class GaussianPolicy(nn.Module):
 
 
 class GaussianSearch:
-    """What the domains of one Gaussian over a function's box share, scaled to ±1 per dimension."""
+    """Search with one Gaussian over the box of a function, scaled to ±1 per dimension."""
 
     policy: GaussianPolicy
     generator: torch.Generator
@@ -49,20 +49,20 @@ class GaussianSearch:
         self.function, self.half_width = FUNCTIONS[function]
 
     def start_from(self, policy: GaussianPolicy) -> None:
-        """Begin with a policy that is also the reference."""
+        """Begin with a policy, whose copy is the reference."""
         self.policy = policy
         self.reference = copy.deepcopy(policy).requires_grad_(False)
-        self.start = copy.deepcopy(policy).requires_grad_(False)
+        self.initial_policy = copy.deepcopy(policy).requires_grad_(False)
 
     def score(self, x: Tensor) -> Tensor:
-        """Return −f, [...] from [..., D]; outside the box it has its value on the edge."""
+        """Return −f, [...] from [..., D]; outside the box f has its value on the edge."""
         return -self.function(x.clamp(-1, 1) * self.half_width)
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Score the policy's mean; `kl` is the divergence from the policy of the start."""
+        """Score the policy's mean; `kl` is the divergence from the initial policy."""
         mean, std = self.policy()
-        kl = gaussian_kl(self.start.to(mean.device)(), (mean, std))
+        kl = gaussian_kl(self.initial_policy.to(mean.device)(), (mean, std))
         return {
             "score": self.score(mean).item(),
             "kl": kl.total().item(),
@@ -80,5 +80,5 @@ class GaussianSearch:
         return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue the random stream."""
+        """Restore the random stream."""
         self.generator.set_state(state["generator"])

@@ -18,49 +18,51 @@ class NetworkConfig:
 
 @dataclass
 class CriticConfig:
-    """The critic's head, and how many there are."""
+    """The critic's head, and the number of critics."""
 
     head: Literal["mse", "two_hot"] = key("mse", "a number, or a categorical over `bins` values")
     bins: int = key(51, "values of the categorical head", at_least=2)
     low: float = key(0.0, "smallest value of the categorical head")
     high: float | None = key(
         None,
-        "largest value of the categorical head; by default action_repeat / (1 − discount), that of"
-        " rewards within 0 and 1",
+        "largest value of the categorical head; the default action_repeat / (1 − discount) fits"
+        " rewards between 0 and 1",
     )
-    pair: bool = key(False, "whether there are two, of which the smaller value counts")
+    pair: bool = key(False, "whether there are two critics; the smaller value counts")
 
 
 @dataclass
 class TaskConfig(DomainConfig):
-    """A task, actor and critic, and how they are evaluated: with and without acting in between."""
+    """A task, actor and critic, and their evaluation, for learning while acting and offline."""
 
     task: str = key(
         "cartpole-swingup",
         "a Control Suite task as DOMAIN-TASK, or a Gymnasium id such as Pendulum-v1",
     )
-    action_repeat: int = key(1, "environment steps that an action lasts", at_least=1)
+    action_repeat: int = key(1, "environment steps of each action", at_least=1)
     episode_length: int | None = key(
         None,
-        "environment steps after which an episode is cut off; the task's own limit counts too",
+        "environment steps after which an episode is cut off; the limit of the task also holds",
         at_least=1,
     )
-    normalize_observations: bool = key(False, "by running mean and deviation, cut off at ±5")
+    normalize_observations: bool = key(
+        False, "normalise observations by running mean and deviation, clipped at ±5"
+    )
     batch_size: int = key(128, "states per batch", at_least=1)
     samples: int = key(4, "actions of the reference per state, K", at_least=2)
-    n_step: int = key(5, "actions whose rewards a target sums", at_least=1)
-    discount: float = key(0.99, "of the reward after one action", at_least=0, below=1)
-    initial_std: float = key(0.7, "the policy's deviation at the start; actions lie in ±1", above=0)
-    smallest_std: float = key(1e-3, "below which the policy's deviation cannot fall", above=0)
+    n_step: int = key(5, "actions whose rewards are summed in a target of the critic", at_least=1)
+    discount: float = key(0.99, "discount factor per action", at_least=0, below=1)
+    initial_std: float = key(0.7, "the policy's initial deviation; actions lie in ±1", above=0)
+    smallest_std: float = key(1e-3, "lower bound of the policy's deviation", above=0)
     largest_std: float | None = key(
         None,
-        "above which it cannot rise: with both, the density of actions is bounded, and so is any"
-        " loss on data",
+        "upper bound of the policy's deviation; with both bounds, the density of actions"
+        " and thus any loss on data is bounded",
         above=0,
     )
     actor: NetworkConfig = section(NetworkConfig, "the policy's network")
     critic_network: NetworkConfig = section(NetworkConfig, "the critic's network")
-    critic: CriticConfig = section(CriticConfig, "what the critic predicts")
+    critic: CriticConfig = section(CriticConfig, "the critic's output")
     eval_episodes: int = key(10, "episodes of an evaluation, with the mean action", at_least=1)
 
     def check(self) -> None:
@@ -88,7 +90,7 @@ class TaskConfig(DomainConfig):
             )
 
     def check_machine(self) -> None:
-        """Raise ConfigError where this machine has not what the task needs, or no such task."""
+        """Raise ConfigError where there is no such task, or a package of it is missing."""
         from suite.domains.control.tasks import check_task
 
         check_task(self.task, self.gymnasium)
@@ -103,7 +105,7 @@ class TaskConfig(DomainConfig):
 
     @property
     def gymnasium(self) -> bool:
-        """Whether the task is Gymnasium's, told by the version at its end."""
+        """Whether the task is Gymnasium's; its name ends in a version."""
         return re.search(r"-v\d+$", self.task) is not None
 
     def support(self) -> tuple[float, float]:

@@ -13,23 +13,25 @@ class ControlConfig(TaskConfig):
 
     implementation: ClassVar[str] = "suite.domains.control.online:Control"
     closed_form_kl: ClassVar[bool] = True
-    needs_moving_reference: ClassVar[bool] = True  # it samples the actions, and judges them
+    needs_moving_reference: ClassVar[bool] = True  # it samples the actions and scores them
     batch_size_key: ClassVar[str | None] = "batch_size"
     name: Literal["control"] = key("control", "this domain")
     num_envs: int = key(
-        1, "environments; more than one run in processes of their own, stepped together", at_least=1
+        1, "environments; several run in one process each and are stepped together", at_least=1
     )
     labels: Literal["sign", "rank"] = key(
-        "sign", "accept where the score is at least the state's mean over the K, or the `top` best"
+        "sign",
+        "accept actions whose score is at least the mean of the state's K (`sign`), or the `top`"
+        " best (`rank`)",
     )
     bound_penalty: float = key(
         0.1,
-        "taken from an action's score, not from targets, per squared distance beyond ±1: actions"
-        " that are clipped to the same one are told apart",
+        "subtracted from an action's score, per squared distance beyond ±1, but not from targets:"
+        " distinguishes actions that are clipped to the same one",
         at_least=0,
     )
-    top: int = key(2, "accepted actions of a state, where labels=rank", at_least=1)
-    bottom: int = key(2, "rejected actions of a state, where labels=rank", at_least=1)
+    top: int = key(2, "accepted actions of a state with labels=rank", at_least=1)
+    bottom: int = key(2, "rejected actions of a state with labels=rank", at_least=1)
 
     warmup: int = key(
         1000, "environment steps with random actions before the first batch", at_least=1
@@ -37,10 +39,10 @@ class ControlConfig(TaskConfig):
     updates_per_env_step: float = key(0.5, "batches per environment step", above=0)
     acting_steps: int = key(
         20,
-        "environment steps acted at a time, with one policy; divided by action_repeat",
+        "environment steps taken in a row with one policy; divided by action_repeat",
         at_least=1,
     )
-    replay_size: int = key(1_000_000, "transitions kept", at_least=1)
+    replay_size: int = key(1_000_000, "largest number of stored transitions", at_least=1)
 
     def check(self) -> None:
         """Raise ConfigError where keys do not fit each other."""

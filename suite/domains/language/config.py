@@ -11,11 +11,11 @@ Attention = Literal["default", "sdpa", "eager", "flash_attention_2"]
 
 @dataclass
 class SmallModelConfig:
-    """The small Llama that is trained here as the reference."""
+    """The small Llama that is pre-trained as the reference."""
 
-    hidden_size: int = key(96, "width of the small one", at_least=8)
-    layers: int = key(2, "its transformer blocks", at_least=1)
-    heads: int = key(4, "its attention heads", at_least=1)
+    hidden_size: int = key(96, "width of the small model", at_least=8)
+    layers: int = key(2, "transformer blocks of the small model", at_least=1)
+    heads: int = key(4, "attention heads of the small model", at_least=1)
 
 
 @dataclass
@@ -23,23 +23,23 @@ class LoraConfig:
     """Low-rank adapters in place of all weights."""
 
     rank: int = key(0, "rank of the adapters; 0 trains all weights", at_least=0)
-    alpha: float = key(32.0, "their scale is alpha / rank", above=0)
-    head: bool = key(False, "whether the last layer gets one too")
-    merge: bool = key(False, "write the trained model whole, adapters added to its weights")
+    alpha: float = key(32.0, "the scale of the adapters is alpha / rank", above=0)
+    head: bool = key(False, "whether the last layer has an adapter")
+    merge: bool = key(False, "write the whole trained model, with adapters merged into its weights")
 
 
 @dataclass
 class PretrainConfig:
-    """Supervised pre-training of the reference; done once, then cached."""
+    """Supervised pre-training of the reference, whose result is cached."""
 
     target_accuracy: float = key(
-        0.38, "stop at this sampled accuracy (or score) on held-out prompts", above=0, at_most=1
+        0.38, "stop at this mean score of samples on held-out prompts", above=0, at_most=1
     )
-    max_steps: int = key(4000, "give up after this many steps", at_least=1)
+    max_steps: int = key(4000, "fail after this many steps", at_least=1)
     batch_size: int = key(256, "demonstrations per step", at_least=1)
     lr: float = key(3e-3, "learning rate", above=0)
-    check_every: int = key(50, "steps between two measurements of the accuracy", at_least=1)
-    seed: int = key(0, "seed of the reference; independent of the run's seed", at_least=0)
+    check_every: int = key(50, "steps between two measurements of the score", at_least=1)
+    seed: int = key(0, "seed of the reference; independent of the key `seed`", at_least=0)
 
 
 def frozen_by(lora: LoraConfig) -> str | None:
@@ -64,7 +64,7 @@ def check_dtype(dtype: str, lora: LoraConfig) -> None:
 
 
 def check_there(name: str, path: str | None) -> None:
-    """Raise ConfigError where a path that is no name on a hub leads nowhere."""
+    """Raise ConfigError where a path that cannot be a name on the hub does not exist."""
     looks_local = path is not None and path.endswith((".jsonl", ".parquet"))
     if (
         path is not None

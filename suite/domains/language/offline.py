@@ -55,7 +55,7 @@ class Rows:
         self.policy, self.reference, self.tokenizer = self.pair
         self.networks = Networks(self.policy, self.reference)
         check_model(causal_lm(self.policy), "domain.model")
-        self.share_prompts = can_share_prompts(causal_lm(self.policy), self.tokenizer.pad_token_id)
+        self.prompt_sharing = can_share_prompts(causal_lm(self.policy), self.tokenizer.pad_token_id)
         counts: Counter[str] = Counter()
         encoded = [self.encode(groups, bad, counts) for groups, bad in read.values()]
         rows, self.held_out = self.split(*encoded)
@@ -137,7 +137,7 @@ class Rows:
 
     def pack(self, groups: list[Encoded], scale: float = 1.0) -> RowsBatch:
         """Return groups as a batch of weight `scale`."""
-        return rows_batch(groups, self.tokenizer.pad_token_id, self.share_prompts, scale)
+        return rows_batch(groups, self.tokenizer.pad_token_id, self.prompt_sharing, scale)
 
     def feedback(self, batch: RowsBatch) -> Feedback:
         """Compare the policy with the reference on the completions of a batch."""

@@ -21,56 +21,56 @@ from suite.domains.language.config import (
 
 @dataclass
 class DataConfig:
-    """Which rows, and what their scores mean."""
+    """The rows, and how their scores become labels."""
 
     path: str | None = key(
         None,
         "a .jsonl or .parquet file, a folder that `datasets` saved, or a name on the hub; without"
-        " one, judged completions of the small model that is made here",
+        " one, judged completions of the built-in small model",
     )
     eval_path: str | None = key(
-        None, "rows for evaluation alone, in the same forms; without them a share of the others"
+        None, "rows for evaluation, in the same formats; without them a share of the other rows"
     )
     split: str = key("train", "split of a folder or of a name on the hub")
-    skip_bad: bool = key(False, "go on without rows that do not fit")
+    skip_bad: bool = key(False, "skip rows that do not fit")
     scores: Literal["mean", "threshold", "ranks"] = key(
-        "mean", "scores are accepted above their prompt's mean, above a threshold, or by rank"
+        "mean", "accept above the mean score of the prompt, by a threshold, or by rank"
     )
-    threshold: float = key(0.0, "accepted from this score on, where scores=threshold")
-    top: int = key(1, "completions of a prompt that are accepted, where scores=ranks", at_least=0)
-    bottom: int = key(1, "those that are rejected, where scores=ranks", at_least=0)
+    threshold: float = key(0.0, "smallest accepted score with scores=threshold")
+    top: int = key(1, "accepted completions of a prompt with scores=ranks", at_least=0)
+    bottom: int = key(1, "rejected completions of a prompt with scores=ranks", at_least=0)
     held_out: float = key(
         0.05,
-        "share of the prompts kept for evaluation; with 0 the rows of training are evaluated",
+        "share of the prompts held out for evaluation; 0 evaluates on the training rows",
         at_least=0,
         below=1,
     )
 
     def files(self) -> dict[str, str]:
-        """Return what is to be read, by the names of the keys."""
+        """Return the paths of the files to read, by key."""
         paths = {"path": self.path, "eval_path": self.eval_path}
         return {name: path for name, path in paths.items() if path is not None}
 
 
 @dataclass
 class BuiltinConfig:
-    """The small model and its judged completions, made where no path is given."""
+    """The built-in small model and its judged completions, for data.path=null."""
 
     digits: int = key(2, "largest number of digits of an operand", at_least=1, at_most=9)
     prompts: int = key(1024, "prompts", at_least=1)
     samples: int = key(4, "completions per prompt", at_least=1)
     only_rejected: bool = key(
         False,
-        "rows of the wrong completions alone; those of held-out prompts are evaluated, the right"
-        " ones as anchors",
+        "rows of wrong completions only; evaluated are the completions of held-out prompts, where"
+        " right ones have label 0",
     )
     model: SmallModelConfig = section(SmallModelConfig, "the model's architecture")
-    pretrain: PretrainConfig = section(PretrainConfig, "how the model is made")
+    pretrain: PretrainConfig = section(PretrainConfig, "pre-training of the model")
 
 
 @dataclass
 class RowsConfig(DomainConfig):
-    """Rows of prompts, completions and what somebody thought of them."""
+    """Rows of prompts, completions and feedback on them."""
 
     implementation: ClassVar[str] = "suite.domains.language.offline:Rows"
     batch_size_key: ClassVar[str | None] = "batch_size"
@@ -79,25 +79,25 @@ class RowsConfig(DomainConfig):
     name: Literal["rows"] = key("rows", "this domain")
     data: DataConfig = section(DataConfig, "the rows")
     model: str | None = key(
-        None, "a folder with model and tokenizer, or a name on the hub; the small one unless given"
+        None, "a folder with model and tokenizer, or a name on the hub; by default the built-in one"
     )
-    builtin: BuiltinConfig = section(BuiltinConfig, "what is made where no path is given")
+    builtin: BuiltinConfig = section(BuiltinConfig, "the built-in data, for data.path=null")
     lora: LoraConfig = section(LoraConfig, "adapters")
     batch_size: int = key(
         8, "groups per batch: rows, or prompts with several completions", at_least=1
     )
     tokens: int = key(
-        0, "a batch ends before it would hold more, padding included; 0 sets no limit", at_least=0
+        0, "largest number of tokens of a batch, with padding; 0 sets no limit", at_least=0
     )
     max_length: int = key(1024, "tokens of prompt and completion together", at_least=2)
     eval_rows: int = key(256, "held-out rows of an evaluation", at_least=1)
-    dtype: Literal["float32", "bfloat16"] = key("float32", "of the weights that are not trained")
-    attention: Attention = key("default", "implementation; transformers chooses the default")
-    gradient_checkpointing: bool = key(False, "compute activations again rather than keep them")
+    dtype: Literal["float32", "bfloat16"] = key("float32", "type of untrained weights")
+    attention: Attention = key("default", "implementation; `default` is that of transformers")
+    gradient_checkpointing: bool = key(False, "recompute activations rather than store them")
 
     @property
     def task(self) -> str:
-        """What the report calls this problem."""
+        """The name of this problem in reports."""
         return "arithmetic-rows" if self.data.path is None else Path(self.data.path).stem
 
     def check(self) -> None:

@@ -60,7 +60,7 @@ class LanguageModel:
         self.policy, self.reference, self.tokenizer = self.pair
         self.networks = Networks(self.policy, self.reference)
         check_model(causal_lm(self.policy), "domain.model.path")
-        self.share_prompts = can_share_prompts(causal_lm(self.policy), self.tokenizer.pad_token_id)
+        self.prompt_sharing = can_share_prompts(causal_lm(self.policy), self.tokenizer.pad_token_id)
         self.judge = build_judge(settings, self.task, self.pair, Path(start), parts.cache)
         self.generator = torch.Generator().manual_seed(parts.seed)
         self.eval_seed = parts.seed + 1_000_000
@@ -153,7 +153,7 @@ class LanguageModel:
             ]
             for i, prompt in enumerate(drawn.prompts)
         ]
-        return pack(groups, self.tokenizer.pad_token_id, self.share_prompts)
+        return pack(groups, self.tokenizer.pad_token_id, self.prompt_sharing)
 
     def feedback(self, batch: LMBatch) -> Feedback:
         """Compare the policy with the reference on the labelled completions."""

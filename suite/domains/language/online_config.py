@@ -20,32 +20,32 @@ from suite.domains.language.config import (
 
 @dataclass
 class ModelConfig(SmallModelConfig):
-    """A model that is there, or else the small one."""
+    """A model from a folder or the hub, or else the small one."""
 
-    path: str | None = key(None, "a folder or name on the hub, in place of the small one")
+    path: str | None = key(None, "folder or hub name of a model, in place of the small one")
 
 
 @dataclass
 class LabelRuleConfig:
-    """What a judge's scores mean."""
+    """How a judge's scores become labels."""
 
     by: Literal["threshold", "ranks", "mean"] = key(
-        "threshold", "accepted from a threshold on, or by rank among, or above the mean of a prompt"
+        "threshold", "accept by a threshold, by rank within a prompt, or above the mean of a prompt"
     )
-    threshold: float = key(0.5, "accepted from this score on, where by=threshold")
-    top: int = key(2, "completions of a prompt that are accepted, where by=ranks", at_least=0)
-    bottom: int = key(2, "those that are rejected, where by=ranks", at_least=0)
+    threshold: float = key(0.5, "smallest accepted score with by=threshold")
+    top: int = key(2, "accepted completions of a prompt with by=ranks", at_least=0)
+    bottom: int = key(2, "rejected completions of a prompt with by=ranks", at_least=0)
 
 
 @dataclass
 class RewardConfig:
-    """The reward model that is trained here, where judge=learned."""
+    """The reward model that is trained with judge=learned."""
 
     completions: int = key(
-        1024, "scored completions of the reference that it learns from", at_least=1
+        1024, "scored completions of the reference in its training data", at_least=1
     )
-    noise: float = key(0.1, "standard deviation of the error of their scores", at_least=0)
-    steps: int = key(400, "steps", at_least=1)
+    noise: float = key(0.1, "standard deviation of the noise in the scores", at_least=0)
+    steps: int = key(400, "training steps", at_least=1)
     lr: float = key(1e-3, "learning rate", above=0)
 
 
@@ -64,35 +64,35 @@ class LMConfig(DomainConfig):
     )
     digits: int = key(2, "largest number of digits of an operand", at_least=1, at_most=9)
     prompts_path: str | None = key(
-        None, "where task=prompts: rows with a prompt, in a form that the domain rows reads"
+        None, "prompts of task=prompts: rows with a prompt, in a format of the domain rows"
     )
-    max_new_tokens: int = key(128, "longest completion where task=prompts", at_least=1)
+    max_new_tokens: int = key(128, "longest completion in tokens with task=prompts", at_least=1)
     judge: str = key(
         "exact",
-        "the task's own rule (`exact`), a reward model that is trained here (`learned`), a function"
+        "the task's own rule (`exact`), a reward model trained by the suite (`learned`), a function"
         " (`package.module:name`), or the folder or hub name of a reward model",
     )
-    labels: LabelRuleConfig = section(LabelRuleConfig, "what scores mean")
-    reward: RewardConfig = section(RewardConfig, "the reward model that is trained here")
+    labels: LabelRuleConfig = section(LabelRuleConfig, "how scores become labels")
+    reward: RewardConfig = section(RewardConfig, "the learned reward model")
     prompts: int = key(64, "prompts per batch", at_least=1)
     samples: int = key(4, "completions per prompt, K", at_least=1)
     temperature: float = key(
-        1.0, "of the distributions that are sampled from and compared, π_ref and π alike", above=0
+        1.0, "temperature of sampling, and of π_ref and π in all comparisons", above=0
     )
     slots: int = key(512, "completions that are sampled at a time", at_least=1)
     ahead: int = key(
-        1, "batches that are sampled together, before the reference may follow again", at_least=1
+        1, "batches that are sampled together, before the reference may be updated", at_least=1
     )
     eval_prompts: int = key(512, "held-out prompts of an evaluation", at_least=1)
     share_prompts: int = key(
-        512, "training prompts that measure the reference's share of accepted samples", at_least=1
+        512, "training prompts of the initial estimate of the label shares", at_least=1
     )
     model: ModelConfig = section(ModelConfig, "the policy")
-    pretrain: PretrainConfig = section(PretrainConfig, "how the small one is made")
+    pretrain: PretrainConfig = section(PretrainConfig, "pre-training of the small model")
     lora: LoraConfig = section(LoraConfig, "adapters")
-    dtype: Literal["float32", "bfloat16"] = key("float32", "of the weights that are not trained")
-    attention: Attention = key("default", "implementation; transformers chooses the default")
-    gradient_checkpointing: bool = key(False, "compute activations again rather than keep them")
+    dtype: Literal["float32", "bfloat16"] = key("float32", "type of untrained weights")
+    attention: Attention = key("default", "implementation; `default` is that of transformers")
+    gradient_checkpointing: bool = key(False, "recompute activations rather than store them")
 
     def check(self) -> None:
         """Raise ConfigError where keys do not fit each other."""

@@ -1,4 +1,4 @@
-"""Learning from rows, in every format, on every kind of model; and what cannot be learned from."""
+"""Learning from rows, in every format and on every kind of model."""
 
 import itertools
 from pathlib import Path
@@ -8,74 +8,20 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    Gemma2Config,
-    LlamaConfig,
-    PreTrainedTokenizerBase,
-    Qwen2Config,
 )
 
-from suite.config.fields import ConfigError
-from suite.config.loading import load
-from suite.config.schema import Config
 from suite.domains.language.models import as_reference
 from suite.domains.language.offline import Rows
-from suite.domains.language.scoring import check_model
-from suite.domains.language.tokenizer import character_tokenizer
-from suite.feedback.label_noise import LabelNoise
 from suite.objectives.base import build_objective
 from suite.runs.folder import RunFolder
 from suite.train import train
 from suite.training.export import ExportError
-from tests.conftest import BASE, ROOT, SCHEDULE, Tiny, parts_of
-from tests.domains.language.rows import GOOD, labelled, paired, scored, write_rows
-
-ALPHABET = "abcdefghijklmnopqrstuvwxyz .?:\n"
-CHAT = (
-    "{% for m in messages %}{{ m['role'] + ':' + m['content'] + '\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
-)
-SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-SHAPE |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
-FAMILIES: dict[str, tuple[type, dict[str, Any]]] = {
-    "llama": (LlamaConfig, {"tie_word_embeddings": False}),
-    "qwen2": (Qwen2Config, {}),
-    "gemma2": (Gemma2Config, {"final_logit_softcapping": 3.0, "sliding_window": 8}),
-}
-
-
-def tokenizer() -> PreTrainedTokenizerBase:
-    made = character_tokenizer(ALPHABET)
-    made.chat_template = CHAT
-    return made
-
-
-@pytest.fixture(scope="session")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders of small random models, in the format of real ones."""
-    folder = tmp_path_factory.mktemp("models")
-    words = tokenizer()
-    for name, (kind, extra) in FAMILIES.items():
-        torch.manual_seed(0)
-        special = {f"{n}_token_id": getattr(words, f"{n}_token_id") for n in ("pad", "bos", "eos")}
-        config = kind(vocab_size=len(words) + 5, initializer_range=0.3, **SHAPE, **special, **extra)
-        AutoModelForCausalLM.from_config(config).save_pretrained(folder / name)
-        words.save_pretrained(folder / name)
-    return folder
-
+from tests.conftest import Tiny
+from tests.domains.language.models import FAMILIES, config_of, domain_of
+from tests.domains.language.rows import labelled, paired, scored, write_rows
 
 FORMATS = {"labels": labelled, "pairs": paired, "scores": scored}
 MODES = ["positive", "negative", "mixed"]
-
-
-def config_of(data: Path | str, model: Path | str, *overrides: str) -> Config:
-    fixed = [f"domain.data.path={data}", f"domain.model={model}", "domain.batch_size=2"]
-    return load(ROOT / BASE["rows"], [*fixed, "domain.max_length=64", *SCHEDULE, *overrides])
-
-
-def domain_of(config: Config, cache: Path) -> Rows:
-    return Rows(
-        config.domain, parts_of(LabelNoise(config.feedback, config.labels), seed=0, cache=cache)
-    )
 
 
 @pytest.mark.parametrize("chat", [False, True], ids=["text", "chat"])
@@ -91,7 +37,7 @@ def test_every_model_learns_from_every_format(
     mode = f"feedback={MODES[turn % 3]}"
     config = config_of(path, models / family, mode, f"domain.lora.rank={rank}")
     domain = domain_of(config, tmp_path)
-    assert domain.share_prompts, "completions of one prompt are read behind it"
+    assert domain.prompt_sharing, "completions of one prompt are read behind it"
     objective = build_objective(config.objective, config.feedback, None)
     trained = [p for p in domain.policy.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in trained]
@@ -226,83 +172,6 @@ def test_batches_within_a_budget_of_tokens_train(models: Path, tmp_path: Path) -
     assert train(config)["step"] == 12
 
 
-def test_pairs_are_missing_where_rows_stand_alone(models: Path, tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "thumbs.jsonl", labelled(chat=False))
-    config = config_of(path, models / "llama", "objective={name: dpo}", f"results_dir={tmp_path}")
-    with pytest.raises(ConfigError, match=r"name=dpo compares completions of one context"):
-        train(config)
-
-
-@pytest.mark.parametrize(
-    ("rows", "overrides", "message"),
-    [
-        ([GOOD] * 9, ["feedback=negative"], "feedback=negative needs rejected .* none of the"),
-        (
-            [GOOD | {"prompt": "p" * 80}] * 4,
-            [],
-            r"line 1: prompt must leave room .*found 80 tokens; .*4 of 4 rows do not fit",
-        ),
-        ([GOOD], [], r"domain.batch_size=2 needs as many groups of rows, found 1"),
-    ],
-)
-def test_rows_that_cannot_be_learned_from_are_refused(
-    rows: list[Any], overrides: list[str], message: str, models: Path, tmp_path: Path
-) -> None:
-    path = write_rows(tmp_path / "rows.jsonl", rows)
-    with pytest.raises(ConfigError, match=message):
-        domain_of(config_of(path, models / "llama", *overrides), tmp_path)
-
-
-def test_models_that_cannot_be_loaded_are_told(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # or it tries for long
-    path = write_rows(tmp_path / "rows.jsonl", labelled(chat=True))
-    hollow = tmp_path / "hollow"
-    hollow.mkdir()
-    for file in (models / "llama").iterdir():
-        if "safetensors" not in file.name:
-            (hollow / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(ConfigError, match="hollow: folder cannot be loaded"):
-        domain_of(config_of(path, hollow), tmp_path)
-    with pytest.raises(ConfigError, match=r"domain.model=no/such: is no folder here, and no name"):
-        domain_of(config_of(path, "no/such"), tmp_path)
-    silent = tmp_path / "silent"
-    silent.mkdir()
-    for file in (models / "llama").iterdir():
-        if "chat_template" not in file.name:
-            (silent / file.name).write_bytes(file.read_bytes())
-    with pytest.raises(ConfigError, match=r"line 1: holds messages, but .* has no chat template"):
-        domain_of(config_of(path, silent), tmp_path)
-    endless = tmp_path / "endless"
-    endless.mkdir()
-    for file in (models / "llama").iterdir():
-        (endless / file.name).write_bytes(file.read_bytes())
-    plain = tokenizer()
-    plain.eos_token = None
-    plain.save_pretrained(endless)
-    text = write_rows(tmp_path / "text.jsonl", labelled(chat=False))
-    with pytest.raises(ConfigError, match=r"domain.model: its tokenizer has no end token"):
-        domain_of(config_of(text, endless), tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["domain.data.path=x.jsonl"], "domain.model must be .* with domain.data.path"),
-        (["domain.dtype=bfloat16"], "domain.dtype=bfloat16 is for weights that are not trained"),
-    ],
-)
-def test_settings_that_do_not_fit_are_refused(overrides: list[str], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        load(ROOT / BASE["rows"], overrides)
-
-
-def test_a_file_that_is_not_there_is_told_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"domain.data.path=x.jsonl: no such file or folder"):
-        config_of("x.jsonl", "m").check_machine()
-
-
 def test_truncation_keeps_the_prompt_and_the_first_of_the_completion(
     models: Path, tmp_path: Path
 ) -> None:
@@ -313,24 +182,6 @@ def test_truncation_keeps_the_prompt_and_the_first_of_the_completion(
     assert len(sequence.ids) == 10
     words = domain.tokenizer
     assert words.decode(sequence.ids[sequence.prompt :]) == "c" * (10 - sequence.prompt)
-
-
-def test_a_model_whose_logits_are_made_in_another_way_is_refused(
-    models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = AutoModelForCausalLM.from_pretrained(models / "gemma2")
-    check_model(model, "domain.model")
-    model.config.final_logit_softcapping = None  # the head no longer knows, the model does
-    honest = model.forward
-
-    def capped(**arguments: Any) -> Any:
-        found = honest(**arguments)
-        found.logits = 3 * (found.logits / 3).tanh()
-        return found
-
-    monkeypatch.setattr(model, "forward", capped)
-    with pytest.raises(ConfigError, match=r"domain.model: models of type gemma2 make their logits"):
-        check_model(model, "domain.model")
 
 
 def test_rejections_alone_bend_a_guarded_model_and_ruin_another_that_was_warned_of(
