@@ -23,7 +23,7 @@ from suite.config.loading import load
 from suite.config.schema import Config
 from suite.domains.bandit.functions import FUNCTIONS
 from suite.domains.language.online import LanguageModel
-from suite.domains.language.packing import attention
+from suite.domains.language.packing import attention_mask
 from suite.feedback.label_noise import LabelNoise
 from suite.train import train
 
@@ -127,7 +127,7 @@ def bare_lm(config: Config, folder: Path) -> Callable[[], None]:
 
     def step() -> None:
         tokens, score, _ = next(batches)
-        mask = attention(tokens, policy)
+        mask = attention_mask(tokens, policy)
 
         def logprobs(model: Any) -> torch.Tensor:
             states = model.model(
@@ -136,8 +136,8 @@ def bare_lm(config: Config, folder: Path) -> Callable[[], None]:
                 position_ids=tokens.positions,
                 use_cache=False,
             ).last_hidden_state
-            logits: torch.Tensor = model.lm_head(states.flatten(0, 1)[tokens.before])
-            return logits.log_softmax(-1)
+            found: torch.Tensor = model.lm_head(states.flatten(0, 1)[tokens.state_index])
+            return found.log_softmax(-1)
 
         ours = logprobs(policy)
         with torch.no_grad():

@@ -11,7 +11,7 @@ from benchmarks.llama import small_llama
 from benchmarks.timing import Comparison, compare, timed
 from suite.config.contracts import DomainParts
 from suite.config.loading import load
-from suite.domains.language.models import inner
+from suite.domains.language.models import causal_lm
 from suite.domains.language.online import LanguageModel
 from suite.domains.language.sampling import sample
 from suite.feedback.label_noise import LabelNoise
@@ -39,7 +39,7 @@ def arithmetic() -> Comparison:
     prompts = domain.tokenizer(texts)["input_ids"]
     ends = [domain.tokenizer.eos_token_id]
     new = domain.prompts.max_new_tokens
-    return against_generate(inner(domain.reference), prompts, ends, new, batch=64, repeats=10)
+    return against_generate(causal_lm(domain.reference), prompts, ends, new, batch=64, repeats=10)
 
 
 def uneven() -> Comparison:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A real SLURM cluster on this machine alone, to try and to test the SLURM path: no systemd, no
-# cgroups, loopback only, everything in one folder.
+# A SLURM cluster on this machine alone, to try and test sweeps on: without systemd and cgroups,
+# on the loopback interface, with all files in one folder.
 #
 #   slurm/local_cluster.sh start    install missing Debian packages, start, wait for every node;
 #                                   prints the line that clients need: eval "$(… start)"
@@ -15,8 +15,8 @@
 #   CLUSTER_ARRAY       largest array index plus one (1001, SLURM's own default)
 #   CLUSTER_GRACE       seconds from preemption to kill (20)
 #
-# Partitions: `main`, and `urgent`, which preempts it. A preempted job gets the signal that it asked
-# for with --signal first.
+# Partitions: `main`, and `urgent`, which preempts it. A preempted job first gets the signal of its
+# option --signal.
 set -euo pipefail
 export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 
@@ -49,7 +49,7 @@ install_missing() {
 }
 
 # ------------------------------------------------------------------ configuration
-free_port() { # the next one that nobody listens on; below those that outgoing connections take
+free_port() { # the next unused port; below the range of outgoing connections
 	until ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((port + 1)); done
 	echo $port
 }
@@ -127,7 +127,7 @@ write_configuration() {
 	local gres="" name
 	echo "AutoDetect=off" >"$dir/gres.conf"
 	if [ "$gpus" -gt 0 ]; then
-		# A GPU has to be a device file of its own name: links to /dev/null will do.
+		# Each GPU needs a device file of its own name: a link to /dev/null suffices.
 		for ((i = 0; i < gpus; i++)); do ln -sfn /dev/null "$dir/dev/gpu$i"; done
 		echo "Name=gpu File=$dir/dev/gpu$([ "$gpus" = 1 ] && echo 0 || echo "[0-$((gpus - 1))]")" \
 			>>"$dir/gres.conf"

@@ -93,17 +93,20 @@ def act_sweep(options: argparse.Namespace) -> int:
             print(batch_script(sweep, profile))
         return 0
     from suite.report.page import write_report
+    from suite.sweeps.run import check_sweep, complete, submit_sweep
 
     check_sweep(sweep, profile)
     if profile is not None and options.detach:
         from suite.sweeps.slurm_submit import submit_report
 
-        if new := submitted(sweep, profile, options.retry):
+        if new := submit_sweep(sweep, profile, options.retry):
             submit_report(sweep, profile, new, write_report, command_line(options))
             print("a further job writes the report when they have ended")
         print(f"`suite status {sweep.name}` shows them, `suite cancel {sweep.name}` ends them")
         return 0
-    all_finished, stopped = complete(sweep, profile, options, command_line(options))
+    all_finished, stopped = complete(
+        sweep, profile, options.parallel, options.retry, command_line(options)
+    )
     page = write_report(sweep, command_line(options))
     summarise(sweep, page)
     if stopped:
@@ -128,48 +131,10 @@ def list_sweeps() -> int:
     return 0
 
 
-def check_sweep(sweep: "Sweep", profile: "Profile | None") -> None:
-    """Raise ConfigError where a sweep cannot run here."""
-    from suite.runs.folder import check_writable
-
-    check_writable(sweep.results_dir)
-    if profile is not None:
-        return
-    for config in sweep.points.values():
-        config.check_machine()
-        if config.trainer.ranks > 1:
-            raise ConfigError(
-                f"trainer.devices={config.trainer.devices} in a sweep needs --cluster;"
-                " `suite train` starts the processes of one run here"
-            )
-
-
-def submitted(sweep: "Sweep", profile: "Profile", retry: bool) -> list[str]:
-    """Submit what is left of a sweep; return the new jobs."""
-    from suite.sweeps.slurm_submit import submit
-
-    new = submit(sweep, profile, retry)
-    print(f"submitted {len(new)} jobs" + (f", from {new[0]} on" if new else ""))
-    return new
-
-
-def complete(
-    sweep: "Sweep", profile: "Profile | None", options: argparse.Namespace, command: str
-) -> tuple[bool, bool]:
-    """Run what is left of a sweep; return whether all finished, and whether it was stopped."""
-    if profile is None:
-        from suite.sweeps.local import launch
-
-        return launch(sweep, options.parallel, options.retry)
-    from suite.sweeps.slurm_follow import follow
-
-    submitted(sweep, profile, options.retry)
-    return follow(sweep, command)
-
-
 def act_claims(options: argparse.Namespace) -> int:
     """Run what is left of the claims' sweeps, and write their page."""
-    from suite.paper.claims import SIZES, folder, keep, load_claims, sweeps_of
+    from suite.paper.claims import SIZES, folder, load_claims, sweeps_of
+    from suite.paper.records import save_records
 
     if options.size not in SIZES:
         raise ConfigError(f"--size must be one of {', '.join(SIZES)}; found {options.size}")
@@ -185,6 +150,8 @@ def act_claims(options: argparse.Namespace) -> int:
     results = Path(given[-1] if given else "results")
     all_finished = True
     if not options.report:
+        from suite.sweeps.run import check_sweep, complete
+
         profile = profile_of(options)
         sweeps = {n: s for c in claims for n, s in sweeps_of(c, options.size, overrides).items()}
         for sweep in sweeps.values():  # whatever is wrong is told before the first starts
@@ -193,10 +160,10 @@ def act_claims(options: argparse.Namespace) -> int:
 
         command = claims_line(options)
         for name, sweep in sweeps.items():
-            finished, stopped = complete(sweep, profile, options, command)
+            finished, stopped = complete(sweep, profile, options.parallel, options.retry, command)
             all_finished = all_finished and finished
             write_report(sweep, command)
-            if not keep(sweep, name, folder(results, options.size)):
+            if not save_records(sweep, name, folder(results, options.size)):
                 print(f"{name}: runs are left; the same command goes on with them")
                 return EXIT_INTERRUPTED if stopped else EXIT_FAILED
     from suite.paper.page import write_page
@@ -277,12 +244,13 @@ def act_report(options: argparse.Namespace) -> int:
     page = write_report(sweep, command_line(options))
     summarise(sweep, page)
     if options.wandb:
-        from suite.report import wandb_report as sharing
+        from suite.report import wandb_report
 
-        entity, project = sharing.destination(options.wandb)
+        entity, project = wandb_report.parse_destination(options.wandb)
         if options.wandb_sync:
-            print(f"uploaded {sharing.sync(sweep, entity, project)} offline runs")
-        print(f"on Weights & Biases: {sharing.share(sweep, entity, project)}")
+            count = wandb_report.upload_offline_runs(sweep, entity, project)
+            print(f"uploaded {count} offline runs")
+        print(f"on Weights & Biases: {wandb_report.publish(sweep, entity, project)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Running the command line in processes of its own, and ending them in rough ways."""
+"""Run the command line in processes of its own, wait for them, and signal them."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-PATIENCE = 300.0  # seconds for what takes a few, on a busy machine
+PATIENCE = 300.0  # seconds; a busy machine takes many times as long as an idle one
 
 
 def start(arguments: Sequence[str], **options: object) -> "subprocess.Popen[str]":
@@ -37,7 +37,7 @@ def suite(*arguments: str, **options: object) -> tuple[int, str]:
 
 
 def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
-    """Wait for something that a process brings about."""
+    """Wait until a condition holds that a process brings about; fails where the process ends."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert process.poll() is None, process.communicate()[0]
@@ -51,5 +51,5 @@ def kill_group(process: "subprocess.Popen[str]", number: int) -> None:
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Return the metrics of every run of a sweep, by run name."""
+    """Return the text of metrics.jsonl of every run of a sweep, by run name."""
     return {p.parent.name: p.read_text() for p in sorted(folder.glob("runs/*/metrics.jsonl"))}

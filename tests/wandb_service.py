@@ -1,7 +1,7 @@
-"""A stand-in for Weights & Biases: the few answers that its own client needs, over real HTTP.
+"""A stand-in for the Weights & Biases service: answers the requests of its client over HTTP.
 
-Everything that arrives is kept. What the service would refuse, because a field is missing or of
-another type than its schema says, is refused here too.
+It stores everything that arrives, and refuses missing fields and fields of a wrong type, as the
+schema of the real service does.
 """
 
 import base64
@@ -18,7 +18,7 @@ KEY = "0123456789" * 4
 
 
 class Service:
-    """What arrived."""
+    """The state of the service: everything that arrived."""
 
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, Any]] = {}
@@ -27,62 +27,64 @@ class Service:
         self.artifacts: dict[str, dict[str, Any]] = {}
         self.views: dict[str, dict[str, Any]] = {}
         self.projects: set[str] = set()
-        self.asked: list[str] = []
+        self.operations: list[str] = []
         self.keys: set[str] = set()
         self.address = ""
 
-    def answer(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
-        """Answer an operation of the client."""
-        found = re.search(r"(?:query|mutation)\s+(\w+)", query)
-        name = found[1] if found else "?"
-        self.asked.append(name)
-        act = getattr(self, f"on_{name.lower()}", None)
-        if act is not None:
-            answered: dict[str, Any] = act(given.get("input") or given)
-            return answered
-        return {}
+    def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        """Answer a GraphQL operation; unknown ones get an empty answer."""
+        match = re.search(r"(?:query|mutation)\s+(\w+)", query)
+        name = match[1] if match else "?"
+        self.operations.append(name)
+        method = getattr(self, f"on_{name.lower()}", None)
+        if method is None:
+            return {}
+        answer: dict[str, Any] = method(variables.get("input") or variables)
+        return answer
 
-    def check(self, given: dict[str, Any], **kinds: type) -> None:
-        """Refuse variables that are missing or of another type."""
+    def check(self, variables: dict[str, Any], **kinds: type) -> None:
+        """Raise ValueError for a variable that is missing or of another type."""
         for name, kind in kinds.items():
-            if not isinstance(given.get(name), kind):
-                raise ValueError(f"Variable ${name} must be {kind.__name__}: {given.get(name)!r}")
+            if not isinstance(variables.get(name), kind):
+                raise ValueError(
+                    f"Variable ${name} must be {kind.__name__}: {variables.get(name)!r}"
+                )
 
-    def on_viewer(self, given: dict[str, Any]) -> dict[str, Any]:
+    def on_viewer(self, variables: dict[str, Any]) -> dict[str, Any]:
         teams: dict[str, Any] = {"edges": [{"node": {"name": "us"}}]}
         viewer = {"id": "u1", "entity": "us", "username": "us", "email": "us@example.org"}
         return {"viewer": {**viewer, "flags": "{}", "teams": teams, "admin": False, "name": "us"}}
 
-    def on_upsertbucket(self, given: dict[str, Any]) -> dict[str, Any]:
-        self.check(given, name=str, project=str, entity=str)
-        run = self.runs.setdefault(given["name"], {})
-        run.update({k: v for k, v in given.items() if v is not None})
-        self.projects.add(given["project"])
-        project = {"id": "p1", "name": given["project"], "entity": {"id": "e1", "name": "us"}}
+    def on_upsertbucket(self, variables: dict[str, Any]) -> dict[str, Any]:
+        self.check(variables, name=str, project=str, entity=str)
+        run = self.runs.setdefault(variables["name"], {})
+        run.update({k: v for k, v in variables.items() if v is not None})
+        self.projects.add(variables["project"])
+        project = {"id": "p1", "name": variables["project"], "entity": {"id": "e1", "name": "us"}}
         bucket = {
-            "id": f"id-{given['name']}",
-            "name": given["name"],
-            "displayName": given.get("displayName") or given["name"],
+            "id": f"id-{variables['name']}",
+            "name": variables["name"],
+            "displayName": variables.get("displayName") or variables["name"],
             "description": "",
-            "config": given.get("config") or "{}",
+            "config": variables.get("config") or "{}",
             "sweepName": None,
             "project": project,
             "historyLineCount": 0,
         }
         return {"upsertBucket": {"bucket": bucket, "inserted": True}}
 
-    def on_createrunfiles(self, given: dict[str, Any]) -> dict[str, Any]:
+    def on_createrunfiles(self, variables: dict[str, Any]) -> dict[str, Any]:
         files = [
-            {"name": f, "uploadUrl": f"{self.address}/upload/{given['run']}/{f}"}
-            for f in given["files"]
+            {"name": f, "uploadUrl": f"{self.address}/upload/{variables['run']}/{f}"}
+            for f in variables["files"]
         ]
-        made = {"runID": given["run"], "uploadHeaders": [], "files": files}
-        return {"createRunFiles": made}
+        answer = {"runID": variables["run"], "uploadHeaders": [], "files": files}
+        return {"createRunFiles": answer}
 
-    def on_createartifact(self, given: dict[str, Any]) -> dict[str, Any]:
-        self.check(given, artifactTypeName=str, digest=str, projectName=str, entityName=str)
+    def on_createartifact(self, variables: dict[str, Any]) -> dict[str, Any]:
+        self.check(variables, artifactTypeName=str, digest=str, projectName=str, entityName=str)
         number = f"artifact-{len(self.artifacts)}"
-        self.artifacts[number] = dict(given)
+        self.artifacts[number] = dict(variables)
         artifact = {
             "id": number,
             "state": "PENDING",
@@ -90,58 +92,58 @@ class Service:
         }
         return {"createArtifact": {"artifact": artifact}}
 
-    def on_createartifactmanifest(self, given: dict[str, Any]) -> dict[str, Any]:
-        return self.manifest("createArtifactManifest", given)
+    def on_createartifactmanifest(self, variables: dict[str, Any]) -> dict[str, Any]:
+        return self.manifest("createArtifactManifest", variables)
 
-    def on_updateartifactmanifest(self, given: dict[str, Any]) -> dict[str, Any]:
-        return self.manifest("updateArtifactManifest", given)
+    def on_updateartifactmanifest(self, variables: dict[str, Any]) -> dict[str, Any]:
+        return self.manifest("updateArtifactManifest", variables)
 
-    def manifest(self, name: str, given: dict[str, Any]) -> dict[str, Any]:
-        where = f"{self.address}/upload/manifest-{given['artifactID']}"
+    def manifest(self, name: str, variables: dict[str, Any]) -> dict[str, Any]:
+        url = f"{self.address}/upload/manifest-{variables['artifactID']}"
         file = {
             "id": "f1",
             "name": "m",
             "displayName": "m",
-            "uploadUrl": where,
+            "uploadUrl": url,
             "uploadHeaders": [],
         }
         return {name: {"artifactManifest": {"id": "m1", "file": file}}}
 
-    def on_createartifactfiles(self, given: dict[str, Any]) -> dict[str, Any]:
+    def on_createartifactfiles(self, variables: dict[str, Any]) -> dict[str, Any]:
         edges = []
-        for spec in given["artifactFiles"]:
+        for spec in variables["artifactFiles"]:
             self.check(spec, artifactID=str, name=str, md5=str)
-            where = f"{self.address}/upload/{spec['artifactID']}/{spec['name']}"
+            url = f"{self.address}/upload/{spec['artifactID']}/{spec['name']}"
             node = {
                 "id": spec["name"], "name": spec["name"], "displayName": spec["name"],
-                "uploadUrl": where, "uploadHeaders": [], "artifact": {"id": spec["artifactID"]},
+                "uploadUrl": url, "uploadHeaders": [], "artifact": {"id": spec["artifactID"]},
                 "uploadMultipartUrls": None, "storagePath": None,
             }  # fmt: skip
             edges.append({"node": node})
         return {"createArtifactFiles": {"files": {"edges": edges}}}
 
-    def on_commitartifact(self, given: dict[str, Any]) -> dict[str, Any]:
-        self.artifacts[given["artifactID"]]["committed"] = True
-        return {"commitArtifact": {"artifact": {"id": given["artifactID"], "digest": "d"}}}
+    def on_commitartifact(self, variables: dict[str, Any]) -> dict[str, Any]:
+        self.artifacts[variables["artifactID"]]["committed"] = True
+        return {"commitArtifact": {"artifact": {"id": variables["artifactID"], "digest": "d"}}}
 
-    def on_artifactbyid(self, given: dict[str, Any]) -> dict[str, Any]:
-        made = self.artifacts[given["id"]]
-        project = {"id": "p1", "internalId": "UHJvamVjdDox", "name": made["projectName"]}
-        project["entity"] = {"name": made["entityName"]}  # type: ignore[assignment]
-        name = made["artifactCollectionName"]
+    def on_artifactbyid(self, variables: dict[str, Any]) -> dict[str, Any]:
+        stored = self.artifacts[variables["id"]]
+        project = {"id": "p1", "internalId": "UHJvamVjdDox", "name": stored["projectName"]}
+        project["entity"] = {"name": stored["entityName"]}  # type: ignore[assignment]
+        name = stored["artifactCollectionName"]
         collection = {"__typename": "ArtifactSequence", "name": name, "project": project}
         artifact = {
-            "__typename": "Artifact", "id": given["id"], "artifactSequence": collection,
-            "versionIndex": 0, "artifactType": {"name": made["artifactTypeName"]},
+            "__typename": "Artifact", "id": variables["id"], "artifactSequence": collection,
+            "versionIndex": 0, "artifactType": {"name": stored["artifactTypeName"]},
             "description": None, "metadata": "{}", "ttlDurationSeconds": -1,
             "ttlIsInherited": False, "tags": [], "historyStep": None, "state": "COMMITTED",
-            "size": 1, "digest": made["digest"], "commitHash": None, "fileCount": 1,
+            "size": 1, "digest": stored["digest"], "commitHash": None, "fileCount": 1,
             "createdAt": "2026-01-01T00:00:00", "updatedAt": "2026-01-01T00:00:00",
             "aliases": [],
         }  # fmt: skip
         return {"artifact": artifact}
 
-    def on_getprojects(self, given: dict[str, Any]) -> dict[str, Any]:
+    def on_getprojects(self, variables: dict[str, Any]) -> dict[str, Any]:
         user = {**self.on_viewer({})["viewer"], "deletedAt": None, "apiKeys": {"edges": []}}
         edges = [
             {
@@ -155,32 +157,36 @@ class Service:
         page = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
         return {"models": {"pageInfo": page, "edges": edges}}
 
-    def on_projectinternalid(self, given: dict[str, Any]) -> dict[str, Any]:
-        known = given["projectName"] in self.projects
-        return {"project": {"id": "p1", "internalId": "UHJvamVjdDox"} if known else None}
+    def on_projectinternalid(self, variables: dict[str, Any]) -> dict[str, Any]:
+        exists = variables["projectName"] in self.projects
+        return {"project": {"id": "p1", "internalId": "UHJvamVjdDox"} if exists else None}
 
-    def on_artifacttype(self, given: dict[str, Any]) -> dict[str, Any]:
+    def on_artifacttype(self, variables: dict[str, Any]) -> dict[str, Any]:
         return {"project": None}
 
-    def on_upsertview(self, given: dict[str, Any]) -> dict[str, Any]:
-        self.check(given, entityName=str, projectName=str, displayName=str, spec=str, type=str)
-        number = given.get("id") or f"view{len(self.views)}"
-        self.views[number] = {**given, "spec": json.loads(given["spec"])}
-        project = {"id": "p1", "name": given["projectName"], "entityName": given["entityName"]}
+    def on_upsertview(self, variables: dict[str, Any]) -> dict[str, Any]:
+        self.check(variables, entityName=str, projectName=str, displayName=str, spec=str, type=str)
+        number = variables.get("id") or f"view{len(self.views)}"
+        self.views[number] = {**variables, "spec": json.loads(variables["spec"])}
+        project = {
+            "id": "p1",
+            "name": variables["projectName"],
+            "entityName": variables["entityName"],
+        }
         view = {
-            "id": number, "type": given["type"], "name": given["name"],
-            "displayName": given["displayName"], "description": given["description"],
-            "project": project, "spec": given["spec"], "updatedAt": "2026-01-01T00:00:00",
+            "id": number, "type": variables["type"], "name": variables["name"],
+            "displayName": variables["displayName"], "description": variables["description"],
+            "project": project, "spec": variables["spec"], "updatedAt": "2026-01-01T00:00:00",
         }  # fmt: skip
         return {"upsertView": {"view": view, "inserted": True}}
 
 
 def handler(service: Service) -> type[BaseHTTPRequestHandler]:
-    """Return what answers requests for a service."""
+    """Return the class that handles the HTTP requests of a service."""
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Print no log."""
 
         def reply(self, values: Any) -> None:
             content = json.dumps(values).encode()
@@ -208,11 +214,10 @@ def handler(service: Service) -> type[BaseHTTPRequestHandler]:
                 base64.b64decode(secret + "==").decode(errors="replace").removeprefix("api:")
             )
             if self.path.endswith("/graphql"):
-                asked = json.loads(raw)
+                request = json.loads(raw)
+                variables = request.get("variables") or {}
                 try:
-                    self.reply(
-                        {"data": service.answer(asked["query"], asked.get("variables") or {})}
-                    )
+                    self.reply({"data": service.answer(request["query"], variables)})
                 except ValueError as error:
                     self.reply({"errors": [{"message": str(error)}], "data": None})
             else:

@@ -1,4 +1,4 @@
-"""What any objective needs to know about a batch: samples, log-probabilities, labels.
+"""The input of an objective: log-probabilities and labels of a batch of samples.
 
 Shapes: B contexts, K samples per context.
 """
@@ -12,14 +12,14 @@ from suite.policies.divergences import GaussianKL
 
 
 class TokenFeedback(NamedTuple):
-    """The parts of log-probabilities of sequences, token by token; T in all."""
+    """The parts of the log-probabilities of sequences; T tokens in all."""
 
     logp: Tensor
-    """[T] log π of each token given those before it, with gradient, in nats."""
+    """[T] log π of each token given the tokens before it, with gradient, in nats."""
     reference_logp: Tensor
-    """[T] the same under π_ref, without."""
+    """[T] log π_ref of each token, without gradient, in nats."""
     owner: Tensor
-    """[T] which of the B·K sequences it belongs to."""
+    """[T] index of each token's sequence, below B·K."""
 
 
 class Feedback(NamedTuple):
@@ -30,9 +30,9 @@ class Feedback(NamedTuple):
     kl: Tensor
     """[B] KL(π_ref ‖ π) at x, with gradient, in nats."""
     accept: Tensor
-    """[B, K] weight ≥ 0: how far this sample counts as preferred."""
+    """[B, K] weight ≥ 0 of each sample as a preferred one."""
     reject: Tensor
-    """[B, K] weight ≥ 0: how far it counts as dis-preferred; with both 0 it only anchors."""
+    """[B, K] weight ≥ 0 of each sample as a dis-preferred one; with both 0 only the KL counts."""
     reference_logp: Tensor | None = None
     """[B, K] log π_ref(y|x), for objectives that compare with the reference."""
     score: Tensor | None = None
@@ -40,11 +40,11 @@ class Feedback(NamedTuple):
     kl_parts: GaussianKL | None = None
     """[B, D] each: `kl` per dimension in its mean and covariance part, of Gaussian policies."""
     tokens: TokenFeedback | None = None
-    """What `logp` consists of, of language models."""
+    """The tokens of language models, whose sums are `logp`."""
 
 
 class Shares(NamedTuple):
-    """Which part of the reference's samples carries each label: estimates of Z1 and Z0."""
+    """The share of the reference's samples with each label: estimates of Z1 and Z0."""
 
     accept: float
     reject: float
@@ -56,8 +56,12 @@ class Labels(NamedTuple):
     accept: Tensor
     reject: Tensor
 
+    def shares(self) -> Shares:
+        """Return the mean weight of each label."""
+        return Shares(self.accept.mean().item(), self.reject.mean().item())
+
     def visible(self, feedback: str) -> "Labels":
-        """Hide what the learner may not see under `feedback`: positive, negative or mixed."""
+        """Set to 0 the labels that are hidden under `feedback`: positive, negative or mixed."""
         hidden = torch.zeros_like(self.accept)
         accept = hidden if feedback == "negative" else self.accept
         reject = hidden if feedback == "positive" else self.reject

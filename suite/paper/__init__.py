@@ -1,1 +1,1 @@
-"""The paper's claims: the sweeps that test them, what came out, and a page that says so."""
+"""The paper's claims: the sweeps that test them, a verdict and a figure for each, and a page."""

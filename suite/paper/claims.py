@@ -1,84 +1,95 @@
-"""Which claims there are, and the runs that test them."""
+"""The paper's claims: how each is judged and drawn, and the sweeps that test it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from matplotlib.figure import Figure
+
+from suite.config.examples import claims_path, sweep_path
 from suite.config.fields import ConfigError
 from suite.config.loading import read_yaml
-from suite.report.comparison import collect
-from suite.report.records import RunRecord, store, stored
+from suite.paper import (
+    few_labels,
+    p1_bandits,
+    p2_control,
+    p3_beta,
+    p4_offline,
+    p5_reward_model,
+    p6_language_beta,
+)
+from suite.paper.judging import OPEN, Verdict
+from suite.paper.records import SweepRecords
 from suite.sweeps.spec import Sweep, load_sweep
 
-CLAIMS = Path("configs/claims.yaml")
-SWEEPS = Path("configs/sweeps")
 FULL = "full"
 SIZES = ("small", FULL, "large")
 
 
+class ClaimModule(Protocol):
+    """A module about one claim; `records` holds those of each of its sweeps, by name."""
+
+    def judge(self, records: SweepRecords) -> Verdict:
+        """Return whether the claim holds."""
+
+    def draw(self, records: SweepRecords) -> Figure:
+        """Return the claim's figure."""
+
+
+MODULES: dict[str, ClaimModule] = {
+    "P1": p1_bandits,
+    "P2": p2_control,
+    "P3": p3_beta,
+    "P4": p4_offline,
+    "P5": p5_reward_model,
+    "P6": p6_language_beta,
+    "labels": few_labels,
+}
+
+
 @dataclass(frozen=True)
 class Claim:
-    """A claim, and the sweeps that test it with what each size changes of them."""
+    """A claim, and the sweeps that test it with the changes that each size makes to them."""
 
     name: str
     claim: str
     source: str
     sweeps: dict[str, dict[str, dict[str, Any]]]
 
+    def judge(self, records: SweepRecords) -> Verdict:
+        """Judge the claim; it is open until all of its sweeps were run."""
+        return MODULES[self.name].judge(records) if all(records.values()) else OPEN
 
-def load_claims(chosen: Iterable[str] = ()) -> list[Claim]:
-    """Read the claims; raises ConfigError for one that is chosen and not there."""
-    found = {name: Claim(name, **values) for name, values in read_yaml(CLAIMS).items()}
-    for name in chosen:
-        if name not in found:
-            raise ConfigError(f"claims are {', '.join(found)}; found {name}")
-    return [found[name] for name in chosen] if chosen else list(found.values())
+    def draw(self, records: SweepRecords) -> Figure:
+        """Draw the claim's figure."""
+        return MODULES[self.name].draw(records)
+
+
+def load_claims(names: Iterable[str] = ()) -> list[Claim]:
+    """Read the named claims, or all; raises ConfigError for an unknown name."""
+    claims = {name: Claim(name, **values) for name, values in read_yaml(claims_path()).items()}
+    for name in names:
+        if name not in claims:
+            raise ConfigError(f"claims are {', '.join(claims)}; found {name}")
+    return [claims[name] for name in names] if names else list(claims.values())
 
 
 def sweeps_of(claim: Claim, size: str, overrides: list[str]) -> dict[str, Sweep]:
-    """Return a claim's sweeps at a size, each in a folder of its own."""
+    """Return a claim's sweeps at a size, each with its own results folder."""
     return {
         name: load_sweep(
-            SWEEPS / f"{name}.yaml", [f"sweep={name}{suffix(size)}", *overrides], sizes.get(size)
+            sweep_path(name), [f"sweep={name}{suffix(size)}", *overrides], changes.get(size)
         )
-        for name, sizes in claim.sweeps.items()
+        for name, changes in claim.sweeps.items()
     }
 
 
 def suffix(size: str) -> str:
-    """Return what tells the folders of a size from others."""
+    """Return the end of a size's folder names; the full size has none."""
     return "" if size == FULL else f"_{size}"
 
 
 def folder(results: Path, size: str) -> Path:
-    """Return where the page, its figures and the records of a size are."""
+    """Return the folder of a size's page, figures and records."""
     return results / f"claims{suffix(size)}"
-
-
-def keep(sweep: Sweep, name: str, where: Path) -> bool:
-    """Write the records of a sweep, from which page and figures are made, once all runs are over.
-
-    Before that those of an earlier time stay as they are; return whether all are over. Raises
-    ConfigError where more runs had finished then.
-    """
-    records = collect(sweep)
-    if any(record.state not in ("finished", "failed") for record in records):
-        return False
-    path = where / f"{name}.jsonl"
-    now = sum(record.state == "finished" for record in records)
-    before = sum(r.state == "finished" for r in stored(path)) if path.exists() else 0
-    if now < before:
-        raise ConfigError(
-            f"{path} holds {before} finished runs, and only {now} of {len(records)} finished now:"
-            " it was left as it is; see why they failed, or move it away"
-        )
-    where.mkdir(parents=True, exist_ok=True)
-    store(path, records)
-    return True
-
-
-def kept(claim: Claim, where: Path) -> dict[str, list[RunRecord]]:
-    """Return the records of a claim's sweeps; empty lists for those that were not run yet."""
-    paths = {name: where / f"{name}.jsonl" for name in claim.sweeps}
-    return {name: stored(path) if path.exists() else [] for name, path in paths.items()}

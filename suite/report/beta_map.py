@@ -1,4 +1,4 @@
-"""Where β stops being enough: measured on a grid, and predicted beforehand (claims P3 and P6)."""
+"""The smallest stable β: measured on a grid, and predicted from theory."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class BetaPoint(NamedTuple):
 
 
 class BetaCurve(NamedTuple):
-    """A row of the map: one task and α over all β, and what theory says."""
+    """A row of the map: one task and α over all β, with the predicted threshold."""
 
     task: str
     alpha: float
@@ -34,7 +34,7 @@ class BetaCurve(NamedTuple):
 
     @property
     def measured(self) -> float | None:
-        """The smallest β of the grid from which on every run is stable."""
+        """The smallest β of the grid such that every run is stable from there on."""
         threshold = None
         for point in reversed(self.points):
             if not point.stable:
@@ -44,7 +44,7 @@ class BetaCurve(NamedTuple):
 
     @property
     def agrees(self) -> bool | None:
-        """Whether the first grid point at or above the prediction is within a step of measured."""
+        """Whether the prediction, rounded up to the grid, is within one grid step of `measured`."""
         if self.predicted is None or self.measured is None:
             return None
         grid = [point.beta for point in self.points]
@@ -53,9 +53,9 @@ class BetaCurve(NamedTuple):
 
 
 def beta_curves(records: Sequence[RunRecord], stable_above: float | None = None) -> list[BetaCurve]:
-    """Arrange the ended PMPO runs with a number for β by task, α and β.
+    """Group the ended PMPO runs that have a number for β by task, α and β.
 
-    A run is stable when it ends above `stable_above`, above its own start unless that is given.
+    A run is stable when it ends above `stable_above`, or above its own start where that is None.
     """
     curves = []
     for task in tasks(records):
@@ -69,7 +69,7 @@ def beta_curves(records: Sequence[RunRecord], stable_above: float | None = None)
 
 
 def has_beta(record: RunRecord) -> bool:
-    """Tell whether a run has ended and has a number for β; a run that failed is unstable."""
+    """Return whether a run has ended and has a number for β; failed runs count, as unstable."""
     ended = record.state in ("finished", "failed") and record.score is not None
     return ended and record.beta is not None
 

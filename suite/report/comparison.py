@@ -1,7 +1,8 @@
-"""The runs of a sweep side by side: what tables and figures are made from."""
+"""Groups of a sweep's runs by task and variant, and their summaries."""
 
 import csv
 import io
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from suite.report.records import COLUMNS, RunRecord, record_of, value_of
 from suite.report.statistics import Estimate
 from suite.sweeps.spec import Sweep
 
-ORDER = ("positive", "negative", "mixed")  # other variants follow in alphabetical order
+MODES = ("positive", "negative", "mixed")
 
 
 class Cell(NamedTuple):
@@ -29,7 +30,7 @@ class Cell(NamedTuple):
 
 
 class Improvement(NamedTuple):
-    """How likely a run of one variant beats a run of another."""
+    """The probability that a run of one variant beats a run of another."""
 
     task: str
     first: str
@@ -39,43 +40,46 @@ class Improvement(NamedTuple):
 
 def collect(sweep: Sweep) -> list[RunRecord]:
     """Read the runs of a sweep, in the sweep's order."""
-    telling = telling_axes(sweep)
+    distinguishing = distinguishing_axes(sweep)
     varied = list(dict.fromkeys(axis for axes in sweep.axes.values() for axis in axes))
+    grids: dict[str, list[str]] = {}
+    for grid, names in sweep.grids.items():
+        for name in names:
+            grids.setdefault(name, []).append(grid)
     records = []
-    for config in sweep.points.values():
-        values = {axis.rpartition(".")[2]: value_of(config, axis) for axis in telling}
-        told = [f"{name}={value}" for name, value in values.items() if value is not None]
-        records.append(record_of(config, varied, ", ".join([config.variant, *told])))
+    for name, config in sweep.points.items():
+        values = {axis.rpartition(".")[2]: value_of(config, axis) for axis in distinguishing}
+        settings = [f"{key}={value}" for key, value in values.items() if value is not None]
+        variant = ", ".join([config.variant, *settings])
+        records.append(record_of(config, varied, variant, grids[name]))
     return records
 
 
-def telling_axes(sweep: Sweep) -> list[str]:
-    """Return the varied keys without which different settings would be taken for seeds."""
-    axes = {
-        a for grid, names in sweep.axes.items() if grid != sweep.report.beta_grid for a in names
-    }
-    points = [sweep.points[name] for name in compared_names(sweep)]
-    found = []
+def distinguishing_axes(sweep: Sweep) -> list[str]:
+    """Return the varied keys that a variant's name needs to tell settings from seeds."""
+    axes = {axis for grid in compared_grids(sweep) for axis in sweep.axes[grid]}
+    names = {name for grid in compared_grids(sweep) for name in sweep.grids[grid]}
+    points = [sweep.points[name] for name in names]
+    distinguishing = []
     for axis in sorted(axes - {"seed", "feedback", "objective.name"}):
         groups: dict[tuple[str, str], set[str]] = {}
         for config in points:
             group = groups.setdefault((config.domain.task, config.variant), set())
             group.add(str(value_of(config, axis)))
         if any(len(values) > 1 for values in groups.values()):
-            found.append(axis)
-    return found
+            distinguishing.append(axis)
+    return distinguishing
 
 
-def compared_names(sweep: Sweep) -> set[str]:
-    """Return the runs that some grid besides the β grid holds."""
-    grids = [runs for name, runs in sweep.grids.items() if name != sweep.report.beta_grid]
-    return {run for runs in grids for run in runs}
+def compared_grids(sweep: Sweep) -> set[str]:
+    """Return the names of all grids but the β grid."""
+    return set(sweep.grids) - {sweep.report.beta_grid}
 
 
 def compared(sweep: Sweep, records: Sequence[RunRecord]) -> list[RunRecord]:
-    """Leave out the runs that only the β grid holds."""
-    names = compared_names(sweep)
-    return [record for record in records if record.name in names]
+    """Leave out the runs that only the β grid names."""
+    grids = compared_grids(sweep)
+    return [record for record in records if grids.intersection(record.grids)]
 
 
 def tasks(records: Sequence[RunRecord]) -> list[str]:
@@ -84,9 +88,9 @@ def tasks(records: Sequence[RunRecord]) -> list[str]:
 
 
 def variants(records: Sequence[RunRecord]) -> list[str]:
-    """Return the compared variants, feedback modes first."""
-    found = {record.variant for record in records}
-    return [v for v in ORDER if v in found] + sorted(found - set(ORDER))
+    """Return the variants: feedback modes first, then the others in alphabetical order."""
+    names = {record.variant for record in records}
+    return [v for v in MODES if v in names] + sorted(names - set(MODES))
 
 
 def select(records: Sequence[RunRecord], task: str, variant: str) -> list[RunRecord]:
@@ -95,40 +99,43 @@ def select(records: Sequence[RunRecord], task: str, variant: str) -> list[RunRec
 
 
 def cells(records: Sequence[RunRecord]) -> list[Cell]:
-    """Summarise the finished runs of every task and variant."""
-    found = []
-    for task in tasks(records):
-        for variant in variants(records):
-            runs = select(records, task, variant)
-            if runs:
-                score = np.array([r.score for r in runs], float)
-                start = np.array([r.start_score for r in runs], float)
-                summary = (
-                    statistics.mean(score),
-                    statistics.interquartile_mean(score),
-                    statistics.mean(start),
-                )
-                gain = statistics.mean(score - start)
-                found.append(Cell(task, variant, len(runs), *summary, gain))
-    return found
+    """Summarise the finished runs of each task and variant."""
+    groups = {
+        (task, variant): select(records, task, variant)
+        for task in tasks(records)
+        for variant in variants(records)
+    }
+    return [cell_of(task, variant, runs) for (task, variant), runs in groups.items() if runs]
+
+
+def cell_of(task: str, variant: str, runs: Sequence[RunRecord]) -> Cell:
+    """Summarise runs of one task and variant."""
+    score = np.array([r.score for r in runs], float)
+    start = np.array([r.start_score for r in runs], float)
+    return Cell(
+        task=task,
+        variant=variant,
+        runs=len(runs),
+        mean=statistics.mean(score),
+        interquartile_mean=statistics.interquartile_mean(score),
+        start=statistics.mean(start),
+        gain=statistics.mean(score - start),
+    )
 
 
 def improvements(records: Sequence[RunRecord]) -> list[Improvement]:
-    """Compare every pair of variants on every task."""
-    found = []
+    """Compare each pair of variants on each task."""
+    pairs = []
     for task in tasks(records):
         scores = {
-            variant: [r.score for r in select(records, task, variant)]
+            variant: np.array([r.score for r in select(records, task, variant)], float)
             for variant in variants(records)
         }
-        present = [variant for variant, values in scores.items() if values]
-        for i, first in enumerate(present):
-            for second in present[i + 1 :]:
-                probability = statistics.probability_of_improvement(
-                    np.array(scores[first], float), np.array(scores[second], float)
-                )
-                found.append(Improvement(task, first, second, probability))
-    return found
+        present = [variant for variant, values in scores.items() if len(values)]
+        for first, second in itertools.combinations(present, 2):
+            probability = statistics.probability_of_improvement(scores[first], scores[second])
+            pairs.append(Improvement(task, first, second, probability))
+    return pairs
 
 
 class Across(NamedTuple):
@@ -142,23 +149,24 @@ class Across(NamedTuple):
 
 
 def across(records: Sequence[RunRecord], normalize: Sequence[float]) -> list[Across]:
-    """Sum up each variant over the tasks that all variants have, or nothing below two of them."""
+    """Summarise each variant over the tasks that all variants have; empty below two tasks."""
     names = variants(records)
     shared = [t for t in tasks(records) if all(select(records, t, name) for name in names)]
     if not normalize or len(shared) < 2:
         return []
     low, high = normalize
-    found = []
+    summaries = []
     for name in names:
         raw = [np.array([r.score for r in select(records, t, name)], float) for t in shared]
         scores = [(x - low) / (high - low) for x in raw]
         runs = sum(map(len, scores))
-        found.append(Across(name, runs, statistics.interquartile_mean_of_tasks(scores), scores))
-    return found
+        mean = statistics.interquartile_mean_of_tasks(scores)
+        summaries.append(Across(name, runs, mean, scores))
+    return summaries
 
 
-def improvements_across(found: Sequence[Across]) -> list[Improvement]:
-    """Compare every pair of variants over the tasks."""
+def improvements_across(summaries: Sequence[Across]) -> list[Improvement]:
+    """Compare each pair of variants over the tasks."""
     return [
         Improvement(
             "all tasks",
@@ -166,8 +174,7 @@ def improvements_across(found: Sequence[Across]) -> list[Improvement]:
             other.variant,
             statistics.improvement_over_tasks(one.scores, other.scores),
         )
-        for i, one in enumerate(found)
-        for other in found[i + 1 :]
+        for one, other in itertools.combinations(summaries, 2)
     ]
 
 

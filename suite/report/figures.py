@@ -16,7 +16,7 @@ from suite.report.records import RunRecord
 from suite.report.statistics import Estimate
 from suite.sweeps.spec import ReportSettings
 
-# Okabe and Ito's palette: told apart by colour-blind readers too.
+# The palette of Okabe and Ito, which colour-blind readers can distinguish too.
 COLOURS = {
     "positive": "#0072B2",
     "negative": "#D55E00",
@@ -39,7 +39,7 @@ Summary = Callable[[NDArray[np.float64]], Estimate]
 PANEL = (4.6, 3.4)  # inches
 PROFILE_POINTS = 41
 LEGEND_LINE = 0.17  # inches
-MOST_INSIDE = 7  # entries of a legend within a panel; more stand below them all
+INSIDE_LIMIT = 7  # entries of a legend inside a panel; a longer one stands below all panels
 
 
 def colour(variant: str, among: Sequence[str]) -> str:
@@ -50,9 +50,8 @@ def colour(variant: str, among: Sequence[str]) -> str:
 
 def learning_curves(records: Sequence[RunRecord], report: ReportSettings) -> Figure:
     """Draw the score over steps, one panel per task, with 95 % intervals over seeds."""
-    panels = tasks(records)
-    figure, axes = grid_of(len(panels))
-    for ax, task in zip(axes, panels, strict=True):
+    figure, axes = grid_of(len(tasks(records)))
+    for ax, task in zip(axes, tasks(records), strict=True):
         draw_curves(ax, records, task, "eval/score", report.x_axis, interval(report))
         start = statistics.mean(
             np.array([r.start_score for r in records if starts(r, task)], float)
@@ -65,17 +64,17 @@ def learning_curves(records: Sequence[RunRecord], report: ReportSettings) -> Fig
 
 
 def starts(record: RunRecord, task: str) -> bool:
-    """Tell whether a run of this task has been evaluated at its start."""
+    """Return whether a run is of this task and was evaluated at its start."""
     return record.task == task and record.start_score is not None
 
 
 def interval(report: ReportSettings) -> Summary:
-    """Return how a score is summarised: a t interval, symmetric, does not suit a log scale."""
+    """Return how a score is summarised; the symmetric t interval does not suit a log scale."""
     return statistics.interquartile_mean if report.log_scale else statistics.mean
 
 
 def x_label(report: ReportSettings) -> str:
-    """Name what curves run over."""
+    """Return the label of the x axis."""
     return {"step": "optimiser steps", "env_steps": "environment steps"}.get(
         report.x_axis, report.x_axis.replace("_", " ")
     )
@@ -104,7 +103,7 @@ def draw_curves(
 
 
 def diagnostics(records: Sequence[RunRecord], report: ReportSettings) -> Figure | None:
-    """Draw every other evaluation metric of the first task, or nothing where there is none."""
+    """Draw the other evaluation metrics of the first task; None where there are none."""
     task, names = tasks(records)[0], diagnostic_metrics(records, report)
     if not names:
         return None
@@ -121,7 +120,7 @@ def diagnostics(records: Sequence[RunRecord], report: ReportSettings) -> Figure 
 
 
 def diagnostic_metrics(records: Sequence[RunRecord], report: ReportSettings) -> list[str]:
-    """Return the names of what evaluations measure besides the score."""
+    """Return the names of the evaluation metrics besides the score and the x axis."""
     known = ("eval/score", f"eval/{report.x_axis}")
     return sorted(
         {
@@ -135,7 +134,7 @@ def diagnostic_metrics(records: Sequence[RunRecord], report: ReportSettings) -> 
 
 
 def judges(records: Sequence[RunRecord], report: ReportSettings) -> Figure | None:
-    """Draw the exact score and the judge's over the KL, where the judge may be wrong.
+    """Draw the exact and the judge's score over the KL; None where no run has a judge's score.
 
     Each line is a variant's mean over seeds, from step to step (arXiv 2410.04166, fig. 4).
     """
@@ -151,31 +150,32 @@ def judges(records: Sequence[RunRecord], report: ReportSettings) -> Figure | Non
 
 
 def draw_judges(ax: Axes, judged: Sequence[RunRecord], task: str) -> None:
-    """Draw both scores of a task over the KL."""
+    """Draw the exact and the judge's score of a task over the KL."""
     for name in variants(judged):
-        chosen, shade = select(judged, task, name), colour(name, variants(judged))
-        steps, judge = curve(chosen, "eval/judge_score")
+        runs, shade = select(judged, task, name), colour(name, variants(judged))
+        steps, judge = curve(runs, "eval/judge_score")
         if not len(steps):
             continue
         kl, score = (
-            values[:, np.isin(where, steps)].mean(0)
-            for where, values in (curve(chosen, "eval/kl"), curve(chosen, "eval/score"))
+            values[:, np.isin(all_steps, steps)].mean(0)
+            for all_steps, values in (curve(runs, "eval/kl"), curve(runs, "eval/score"))
         )
         ax.plot(kl, score, "-", color=shade, label=f"{name}, exact", lw=1.8)
         ax.plot(kl, judge.mean(0), "--", color=shade, label=f"{name}, judge", lw=1.8)
     ax.set(title=task, xlabel="KL from the start, in nats", ylabel="mean score")
 
 
-def profiles(found: Sequence[Across]) -> Figure:
-    """Draw for each variant which share of all runs is above a normalised score."""
+def profiles(summaries: Sequence[Across]) -> Figure:
+    """Draw for each variant the fraction of all runs above each normalised score."""
     figure, (ax,) = grid_of(1)
-    at = np.linspace(0, 1, PROFILE_POINTS)
-    names = [each.variant for each in found]
-    for each in found:
-        points, shade = statistics.performance_profile(each.scores, at), colour(each.variant, names)
-        ax.plot(at, [p.value for p in points], color=shade, label=each.variant, lw=1.8)
+    thresholds = np.linspace(0, 1, PROFILE_POINTS)
+    names = [each.variant for each in summaries]
+    for each in summaries:
+        points = statistics.performance_profile(each.scores, thresholds)
+        shade = colour(each.variant, names)
+        ax.plot(thresholds, [p.value for p in points], color=shade, label=each.variant, lw=1.8)
         low, high = [p.low for p in points], [p.high for p in points]
-        ax.fill_between(at, low, high, color=shade, alpha=0.18, lw=0)
+        ax.fill_between(thresholds, low, high, color=shade, alpha=0.18, lw=0)
     ax.set(xlabel="normalised score", ylabel="share of runs above it", ylim=(0, 1.02))
     legend([ax])
     return figure
@@ -196,8 +196,8 @@ def draw_beta(ax: Axes, row: BetaCurve, report: ReportSettings) -> None:
     summaries = [interval(report)(p.scores) for p in row.points]
     value, low, high = (np.array(column) for column in zip(*summaries, strict=True))
     # NaN where there are too few runs for an interval.
-    spread = np.nan_to_num([value - low, high - value])
-    ax.errorbar(beta, value, yerr=spread, fmt="o-", color="#0072B2", capsize=3)
+    error = np.nan_to_num([value - low, high - value])
+    ax.errorbar(beta, value, yerr=error, fmt="o-", color="#0072B2", capsize=3)
     ax.axhline(row.points[0].start, color="0.5", ls="--", lw=1, label="reference (start)")
     if report.stable_above is not None:
         ax.axhline(report.stable_above, color="0.5", ls=":", lw=1, label="stable above")
@@ -210,22 +210,22 @@ def draw_beta(ax: Axes, row: BetaCurve, report: ReportSettings) -> None:
 
 
 def legend(axes: Sequence[Axes]) -> None:
-    """Explain in the first panel, or below, what any of the panels shows."""
-    found: dict[str, Artist] = {}
+    """Draw one legend for all panels: inside the first, or below all where it is long."""
+    entries: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    if len(found) <= MOST_INSIDE:
-        axes[0].legend(found.values(), found.keys(), frameon=False, fontsize=8)
+            entries.setdefault(label, handle)
+    if len(entries) <= INSIDE_LIMIT:
+        axes[0].legend(entries.values(), entries.keys(), frameon=False, fontsize=8)
         return
     figure = axes[0].get_figure()
     assert isinstance(figure, Figure)
     columns = 2 if len(axes) < 3 else 3
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + LEGEND_LINE * -(-len(found) // columns))
+    figure.set_size_inches(width, height + LEGEND_LINE * -(-len(entries) // columns))
     figure.legend(
-        found.values(),
-        found.keys(),
+        entries.values(),
+        entries.keys(),
         frameon=False,
         fontsize=8,
         loc="outside lower center",
@@ -234,12 +234,12 @@ def legend(axes: Sequence[Axes]) -> None:
 
 
 def scale_scores(ax: Axes, report: ReportSettings) -> None:
-    """Scale a score axis as the sweep asks."""
+    """Scale a score axis by the sweep's settings."""
     if report.percent:
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     if report.log_scale:
         ax.set_yscale("symlog", linthresh=0.1)
-        low, high = ax.dataLim.y0, ax.dataLim.y1  # both negative: the margin is a factor
+        low, high = ax.dataLim.y0, ax.dataLim.y1  # both negative, so the margin is a factor
         ax.set_ylim(1.5 * low, high + max(0.02, -0.3 * high))
 
 

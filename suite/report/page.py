@@ -1,14 +1,15 @@
-"""A sweep's results as scores.csv, report.md, report.html and figures."""
+"""A sweep's report: scores.csv, report.md, report.html and figures."""
 
 import base64
 import io
 import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from suite.config.fields import ConfigError
 from suite.report import figures, tables
@@ -26,14 +27,18 @@ from suite.report.comparison import (
 )
 from suite.report.records import COLUMNS, RunRecord
 from suite.report.statistics import Estimate
+from suite.report.templates import Filters, render
 from suite.sweeps.spec import ReportSettings, Sweep
 from suite.system.files import read_json, write_bytes, write_text
 
-LOG_LINES = 8  # of each run, on the page
+LOG_LINES = 8  # of each run's log, on the page
 
 
 def write_report(sweep: Sweep, command: str) -> Path:
-    """Write the report of what is there, and say what is missing; return the page's path."""
+    """Write a report of the finished runs, which lists the missing ones; return the page's path.
+
+    `command` is shown as the way to make it again. Raises ConfigError for a wrong `report.x_axis`.
+    """
     records = collect(sweep)
     sweep.folder.mkdir(parents=True, exist_ok=True)
     write_text(sweep.folder / "scores.csv", scores_csv(records))
@@ -59,25 +64,20 @@ def write_report(sweep: Sweep, command: str) -> Path:
         "shown": first_of_each([r for r in finished if r.examples]),
         "environments": environments(records),
     }
-    templates = Environment(
-        loader=PackageLoader("suite.report"),
-        autoescape=lambda name: name is not None and ".html" in name,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    templates.filters["estimate"] = lambda e: show(e, sweep.report)
-    templates.filters["log_end"] = log_end
-    templates.filters["plain"] = lambda e: show(e, ReportSettings())
-    templates.filters["number"] = lambda x: "" if x is None else f"{x:.4g}"
+    filters: Filters = {
+        "estimate": partial(format_score, report=sweep.report),
+        "plain": partial(format_score, report=ReportSettings()),
+        "number": lambda x: "" if x is None else f"{x:.4g}",
+        "log_end": log_end,
+    }
     for suffix in ("md", "html"):
-        page = templates.get_template(f"report.{suffix}.j2").render(content)
+        page = render(f"report.{suffix}.j2", content, filters)
         write_text(sweep.folder / f"report.{suffix}", page)
     return sweep.folder / "report.html"
 
 
 def check_x_axis(name: str, finished: Sequence[RunRecord]) -> None:
-    """Raise ConfigError unless finished runs have what learning curves are to run over."""
+    """Raise ConfigError unless evaluations of finished runs hold the x axis of learning curves."""
     keys = {key for record in finished for row in record.evaluations for key in row}
     known = sorted(key.removeprefix("eval/") for key in keys)
     if finished and name not in known:
@@ -89,12 +89,11 @@ def check_x_axis(name: str, finished: Sequence[RunRecord]) -> None:
 
 def grid_records(sweep: Sweep, records: Sequence[RunRecord]) -> list[RunRecord]:
     """Return the runs of the β grid."""
-    names = set(sweep.grids[sweep.report.beta_grid]) if sweep.report.beta_grid else set()
-    return [record for record in records if record.name in names]
+    return [record for record in records if sweep.report.beta_grid in record.grids]
 
 
 class Drawn(NamedTuple):
-    """A figure as files, in base64, and the numbers that it shows."""
+    """A figure as files, in base64, and its numbers."""
 
     png: str
     svg: str
@@ -112,48 +111,51 @@ def draw(
     together: Sequence[Across],
     sweep: Sweep,
 ) -> dict[str, Drawn]:
-    """Save the figures as PNG and SVG; return them with their numbers."""
-    report, made = sweep.report, {}
+    """Save the figures that the runs allow; return them with their numbers, by name."""
+    report = sweep.report
+    drawings: dict[str, tuple[Figure, tables.Table]] = {}
     if finished:
-        made["learning_curves"] = (
+        drawings["learning_curves"] = (
             figures.learning_curves(finished, report), tables.learning_curves(finished, report)
         )  # fmt: skip
-        others = figures.diagnostics(finished, report)
-        if others is not None:
-            made["diagnostics"] = others, tables.diagnostics(finished, report)
-        fooled = figures.judges(finished, report)
-        if fooled is not None:
-            made["judges"] = fooled, tables.judges(finished)
+        if (figure := figures.diagnostics(finished, report)) is not None:
+            drawings["diagnostics"] = figure, tables.diagnostics(finished, report)
+        if (figure := figures.judges(finished, report)) is not None:
+            drawings["judges"] = figure, tables.judges(finished)
     if together:
-        made["profiles"] = figures.profiles(together), tables.profiles(together)
+        drawings["profiles"] = figures.profiles(together), tables.profiles(together)
     if curves:
-        made["beta_map"] = figures.beta_map(curves, report), tables.beta_map(curves, report)
+        drawings["beta_map"] = figures.beta_map(curves, report), tables.beta_map(curves, report)
     folder = sweep.folder / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    drawn = {}
-    for name, (figure, table) in made.items():
-        files = {}
-        for suffix in ("png", "svg"):
-            buffer = io.BytesIO()
-            # Without a background of its own where the page's may be dark.
-            figure.savefig(buffer, format=suffix, dpi=150, transparent=suffix == "svg")
-            content = buffer.getvalue()
-            write_bytes(folder / f"{name}.{suffix}", content)
-            files[suffix] = base64.b64encode(content).decode()
-        write_text(folder / f"{name}.csv", table.csv)
-        drawn[name] = Drawn(**files, table=table)
-    return drawn
+    return {
+        name: save_drawing(folder, name, figure, table)
+        for name, (figure, table) in drawings.items()
+    }
+
+
+def save_drawing(folder: Path, name: str, figure: Figure, table: tables.Table) -> Drawn:
+    """Write a figure as PNG and SVG, and its numbers as CSV."""
+    files = {}
+    for suffix in ("png", "svg"):
+        buffer = io.BytesIO()
+        # An SVG has no background of its own: the page's may be dark.
+        figure.savefig(buffer, format=suffix, dpi=150, transparent=suffix == "svg")
+        write_bytes(folder / f"{name}.{suffix}", buffer.getvalue())
+        files[suffix] = base64.b64encode(buffer.getvalue()).decode()
+    write_text(folder / f"{name}.csv", table.csv)
+    return Drawn(**files, table=table)
 
 
 def log_end(record: RunRecord) -> str:
-    """Return the last lines that a run said."""
+    """Return the last lines of a run's log."""
     if record.folder is None or not record.folder.log_path.exists():
         return ""
     lines = record.folder.log_path.read_text(errors="replace").splitlines()
     return "\n".join(lines[-LOG_LINES:])
 
 
-def show(estimate: Estimate, report: ReportSettings) -> str:
+def format_score(estimate: Estimate, report: ReportSettings) -> str:
     """Write a value with its interval, as in `71.2 % [68.9, 73.5]`."""
     factor, unit, digits = (100, " %", ".1f") if report.percent else (1, "", ".4g")
     text = f"{estimate.value * factor:{digits}}{unit}"
@@ -163,17 +165,18 @@ def show(estimate: Estimate, report: ReportSettings) -> str:
 
 
 def headlines(
-    found: Sequence[Cell], curves: Sequence[BetaCurve], report: ReportSettings
+    summaries: Sequence[Cell], curves: Sequence[BetaCurve], report: ReportSettings
 ) -> list[str]:
-    """Say in sentences what the tables show."""
+    """Return the content of the tables as sentences."""
     sentences = []
-    for cell in found:
+    for cell in summaries:
         verdict = "improves" if cell.gain.low > 0 else "does not clearly improve"
         if math.isnan(cell.gain.low):
             verdict = "has too few runs for a verdict"
         sentences.append(
-            f"{cell.task}: {cell.variant} {verdict}: {show(cell.mean, report)}, from the"
-            f" reference's {show(cell.start, report)}; gain {show(cell.gain, report)}."
+            f"{cell.task}: {cell.variant} {verdict}: {format_score(cell.mean, report)}, from the"
+            f" reference's {format_score(cell.start, report)};"
+            f" gain {format_score(cell.gain, report)}."
         )
     for row in curves:
         if row.predicted is None:
@@ -192,12 +195,12 @@ def first_of_each(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def environments(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
-    """Return the distinct environments that the runs were made in, with how many runs each."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return the distinct environments of the runs, with the number of runs in each."""
+    distinct: dict[str, dict[str, Any]] = {}
     for record in records:
-        assert record.folder is not None  # it was collected from there
+        assert record.folder is not None  # `collect` read it
         facts = read_json(record.folder.path / "environment.json")
         if facts is not None:
-            entry = found.setdefault(str(facts), {**facts, "runs": 0})
+            entry = distinct.setdefault(str(facts), {**facts, "runs": 0})
             entry["runs"] += 1
-    return list(found.values())
+    return list(distinct.values())

@@ -1,7 +1,7 @@
-"""A run as tables and figures see it: from its folder, or from a line of a file that was committed.
+"""Records of runs: what tables and figures show, read from run folders or from JSON lines.
 
-The line holds what was measured and what the run's settings mean, so that figures can be drawn
-again when neither the run nor its configuration's format exists any more.
+A line holds the measurements and the meaning of the run's settings. Figures can therefore be drawn
+again when neither the run nor the format of its configuration exists any more.
 """
 
 import base64
@@ -18,8 +18,8 @@ from suite.objectives.bounds import smallest_gaussian_beta
 from suite.runs.folder import RunFolder, State
 from suite.system.files import read_json, read_json_lines, write_text
 
-DIGITS = 6  # significant ones of what is stored
-REJECTED = "train/reference_reject_share"
+DIGITS = 6  # significant digits in the lines
+REJECT_SHARE = "train/reference_reject_share"
 COLUMNS = (
     "run", "domain", "task", "objective", "feedback", "seed", "status", "step", "score", "kl",
 )  # fmt: skip
@@ -36,25 +36,27 @@ class RunRecord:
     feedback: str
     seed: int
     variant: str
-    """What comparisons group by: feedback mode or objective, and other keys that grids vary."""
+    """The group in comparisons: feedback mode or objective, and other keys that grids vary."""
     state: State
     point: dict[str, Any]
     """The keys that the sweep varies, with this run's values."""
     evaluations: list[dict[str, float]] = field(repr=False)
     """The rows of metrics that hold a score."""
+    grids: list[str] = field(default_factory=list)
+    """The sweep's grids that name this run; empty in lines that were stored before."""
     alpha: float | None = None
     """PMPO's α."""
     beta: float | None = None
     """PMPO's β, where it is a number."""
     gaussian_beta: float | None = None
-    """The smallest bounded β in closed form, of Gaussian policies (theory §11)."""
+    """The smallest bounded β of Gaussian policies in closed form (theory §11)."""
     reject_share: float | None = None
     """The share of rejected samples that the run measured first."""
     commit: str = ""
     error: str = ""
     """Why the run failed, or nothing."""
     folder: RunFolder | None = None
-    """Where the run is, unless it was read from a line."""
+    """The run's folder; None for a record that was read from a line."""
 
     @property
     def score(self) -> float | None:
@@ -76,7 +78,7 @@ class RunRecord:
 
     @cached_property
     def examples(self) -> list[dict[str, Any]]:
-        """What the policy did at the last evaluation, where that can be shown."""
+        """The policy's outputs at the last evaluation, where the domain shows them."""
         return self.folder.examples() if self.folder is not None else []
 
     @property
@@ -90,7 +92,7 @@ class RunRecord:
         return dict(zip(COLUMNS, values, strict=True))
 
 
-def record_of(config: Config, axes: Iterable[str], variant: str) -> RunRecord:
+def record_of(config: Config, axes: Iterable[str], variant: str, grids: list[str]) -> RunRecord:
     """Read a run's folder; `axes` are the dotted keys that its sweep varies."""
     folder = RunFolder.of(config)
     metrics = folder.metrics()
@@ -110,6 +112,7 @@ def record_of(config: Config, axes: Iterable[str], variant: str) -> RunRecord:
         state=folder.state(),
         point={axis: value_of(config, axis) for axis in axes},
         evaluations=[row for row in metrics if "eval/score" in row],
+        grids=grids,
         alpha=strength and strength.alpha,
         beta=strength and strength.beta,
         gaussian_beta=(
@@ -117,7 +120,7 @@ def record_of(config: Config, axes: Iterable[str], variant: str) -> RunRecord:
             if mean is None or strength is None
             else smallest_gaussian_beta(mean, strength.alpha, strength.covariance_weight)
         ),
-        reject_share=next((row[REJECTED] for row in metrics if REJECTED in row), None),
+        reject_share=next((row[REJECT_SHARE] for row in metrics if REJECT_SHARE in row), None),
         commit=str((read_json(folder.path / "environment.json") or {}).get("git") or ""),
         error=str((folder.summary() or {}).get("error") or ""),
         folder=folder,
@@ -125,25 +128,25 @@ def record_of(config: Config, axes: Iterable[str], variant: str) -> RunRecord:
 
 
 def value_of(config: Config, axis: str) -> Any:
-    """Return the value at a dotted key; None where this run's objective has no such key."""
+    """Return the value at a dotted key; None where this run has no such key."""
     value: Any = config
     for part in axis.split("."):
         value = getattr(value, part, None)
     return value
 
 
-def store(path: Path, records: Iterable[RunRecord]) -> None:
-    """Write one line per run, from which `stored` makes the record again."""
-    lines = [json.dumps(line_of(record)) for record in records]
+def write_records(path: Path, records: Iterable[RunRecord]) -> None:
+    """Write one JSON line per run, which `read_records` reads."""
+    lines = [json.dumps(line_values(record)) for record in records]
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
-def line_of(record: RunRecord) -> dict[str, Any]:
-    """Return what is stored of a run; evaluations by column."""
+def line_values(record: RunRecord) -> dict[str, Any]:
+    """Return the values of a run's line; evaluations are stored by column."""
     values = {
         name: value
         for name, value in vars(record).items()
-        if name not in ("evaluations", "folder", "examples") and value not in (None, "")
+        if name not in ("evaluations", "folder", "examples") and value not in (None, "", [])
     }
     names = sorted({name for row in record.evaluations for name in row})
     columns = {n: [rounded(row.get(n)) for row in record.evaluations] for n in names}
@@ -151,16 +154,16 @@ def line_of(record: RunRecord) -> dict[str, Any]:
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a number with as many digits as are stored."""
+    """Round a number to the digits of the lines."""
     return None if value is None else float(f"{value:.{DIGITS}g}")
 
 
-def stored(path: Path) -> list[RunRecord]:
+def read_records(path: Path) -> list[RunRecord]:
     """Read the records of a file; raises ConfigError where it is missing or damaged."""
     rows, broken = read_json_lines(path)
     if broken or not rows:
-        what = f"line {len(rows) + 1} is damaged" if broken else "no such file, or an empty one"
-        raise ConfigError(f"{path}: {what}; `suite claims` makes it")
+        problem = f"line {len(rows) + 1} is damaged" if broken else "no such file, or an empty one"
+        raise ConfigError(f"{path}: {problem}; `suite claims` makes it")
     records = []
     for row in rows:
         columns = row.pop("evaluations")

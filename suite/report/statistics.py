@@ -2,7 +2,7 @@
 
 Two kinds of 95 % intervals: Student's t for means, honest with three seeds where the scores are
 near normal; and the percentile bootstrap (Agarwal et al. 2021, arXiv 2108.13264) for
-interquartile means and probabilities, which is too narrow below about ten seeds.
+interquartile means and probabilities, whose intervals are too narrow below about ten seeds.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,9 +34,9 @@ def mean(values: ArrayLike) -> Estimate:
 
 
 def above_zero(values: ArrayLike) -> bool:
-    """Tell whether values [N] lie above 0 beyond doubt.
+    """Return whether the mean of values [N] lies above 0, at the level of the intervals.
 
-    By Student's t, or, from six values on, by Wilcoxon's signed ranks, for those that are skewed.
+    By Student's t, or for six values and more by Wilcoxon's signed ranks, which suit skewed values.
     """
     x = np.asarray(values, float)
     if mean(x).low > 0:
@@ -54,7 +54,7 @@ def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
     a, b = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
     if a + b == 0:
         return Estimate(value, value, value)
-    # By hand: scipy's test warns where all runs of a side are nearly the same.
+    # Not scipy's test: it warns where all runs of a side are nearly the same.
     freedom = (a + b) ** 2 / (a**2 / (len(x) - 1) + b**2 / (len(y) - 1))
     half = float(stats.t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(a + b))
     return Estimate(value, value - half, value + half)
@@ -63,7 +63,7 @@ def difference(first: ArrayLike, second: ArrayLike) -> Estimate:
 def interquartile_mean(values: ArrayLike, seed: int = 0) -> Estimate:
     """Return the mean of the middle half of values [N] with a bootstrap interval.
 
-    Below four values nothing is left out, and it is the mean.
+    Below four values this is the mean of all.
     """
 
     def statistic(x: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
@@ -87,8 +87,8 @@ def probability_of_improvement(first: ArrayLike, second: ArrayLike, seed: int = 
 def interquartile_mean_of_tasks(tasks: Sequence[ArrayLike], seed: int = 0) -> Estimate:
     """Return the mean of the middle half of all runs of several tasks, [N_t] each.
 
-    The bootstrap is stratified: it draws as many runs of each task as there are (arXiv
-    2108.13264, §4). Scores must be normalised, or the tasks' scales decide.
+    The bootstrap is stratified: it keeps the number of runs of each task (arXiv 2108.13264, §4).
+    Scores must be normalised to a scale that all tasks have in common.
     """
 
     def statistic(*samples: NDArray[np.float64], axis: int = -1) -> NDArray[np.float64]:
@@ -116,7 +116,7 @@ def improvement_over_tasks(
 
 
 def better(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share of pairs in which x is larger, half for equal ones, [...]."""
+    """Return the fraction of pairs with x > y, ties counted as half, for [..., N] and [..., M]."""
     difference = x[..., :, None] - y[..., None, :]
     result: NDArray[np.float64] = ((np.sign(difference) + 1) / 2).mean(axis=(-2, -1))
     return result
@@ -125,7 +125,7 @@ def better(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64
 def performance_profile(
     tasks: Sequence[ArrayLike], thresholds: ArrayLike, seed: int = 0
 ) -> list[Estimate]:
-    """Return for each threshold the share of all runs above it (arXiv 2108.13264, §4.2)."""
+    """Return for each threshold the fraction of all runs above it (arXiv 2108.13264, §4.2)."""
     samples = [np.asarray(x, float) for x in tasks]
 
     def above(threshold: float) -> Callable[..., NDArray[np.float64]]:
@@ -141,11 +141,11 @@ def performance_profile(
 def bootstrap(
     statistic: Callable[..., NDArray[np.float64]], samples: list[NDArray[np.float64]], seed: int
 ) -> Estimate:
-    """Return a statistic with its percentile-bootstrap interval; equal seeds, equal numbers."""
+    """Return a statistic with its percentile-bootstrap interval; equal seeds give equal numbers."""
     value = float(statistic(*samples, axis=-1))
     if any(len(sample) < 2 for sample in samples):
         return Estimate(value, float("nan"), float("nan"))
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         samples,
         statistic,
         n_resamples=RESAMPLES,
@@ -154,4 +154,4 @@ def bootstrap(
         method="percentile",
         rng=np.random.default_rng(seed),
     ).confidence_interval
-    return Estimate(value, float(found.low), float(found.high))
+    return Estimate(value, float(interval.low), float(interval.high))

@@ -1,4 +1,4 @@
-"""The numbers behind each figure of a report, as tables that can be read and downloaded."""
+"""The numbers of each figure of a report, as tables for the page and for download."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ from suite.sweeps.spec import ReportSettings
 
 
 class Table(NamedTuple):
-    """Columns with names, and rows of as many values."""
+    """Named columns, and rows with a value for each."""
 
     columns: tuple[str, ...]
     rows: list[tuple[Any, ...]]
@@ -58,7 +58,7 @@ def diagnostics(records: Sequence[RunRecord], report: ReportSettings) -> Table:
 def summaries(
     records: Sequence[RunRecord], metric: str, report: ReportSettings, plain: bool = False
 ) -> list[tuple[float, int, float, float, float]]:
-    """Return x, number of runs, value and bounds where all runs have been."""
+    """Return x, number of runs, value and bounds at the steps that all runs reached."""
     summary = statistics.mean if plain else interval(report)
     steps, values = curve(records, metric, report.x_axis)
     return [
@@ -67,14 +67,14 @@ def summaries(
     ]
 
 
-def rounded(found: Estimate) -> tuple[float, float, float]:
+def rounded(estimate: Estimate) -> tuple[float, float, float]:
     """Return an estimate with six digits."""
-    value, low, high = (float(f"{part:.6g}") for part in found)
+    value, low, high = (float(f"{part:.6g}") for part in estimate)
     return value, low, high
 
 
 def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Table:
-    """Return the final scores over β, and whether every run was stable there."""
+    """Return the final scores over β, and whether every run was stable."""
     rows = [
         (row.task, row.alpha, p.beta, len(p.scores), *rounded(interval(report)(p.scores)), p.stable)
         for row in curves
@@ -83,33 +83,35 @@ def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Table:
     return Table(("task", "alpha", "beta", "runs", "score", "low", "high", "stable"), rows)
 
 
-def profiles(found: Sequence[Across]) -> Table:
-    """Return the share of runs above each normalised score."""
-    at = np.linspace(0, 1, PROFILE_POINTS)
+def profiles(summaries: Sequence[Across]) -> Table:
+    """Return the fraction of runs above each normalised score."""
+    thresholds = np.linspace(0, 1, PROFILE_POINTS)
     rows = [
         (each.variant, float(f"{x:.4g}"), *rounded(point))
-        for each in found
-        for x, point in zip(at, statistics.performance_profile(each.scores, at), strict=True)
+        for each in summaries
+        for x, point in zip(
+            thresholds, statistics.performance_profile(each.scores, thresholds), strict=True
+        )
     ]
     return Table(("variant", "normalised score", "share of runs above it", "low", "high"), rows)
 
 
 def judges(records: Sequence[RunRecord]) -> Table:
-    """Return KL, exact and judge's score over the steps, means over seeds."""
+    """Return the mean KL, exact score and judge's score over seeds, at each judged step."""
     rows = []
     for task in tasks(records):
         for variant in variants(records):
-            chosen = select(records, task, variant)
-            steps, judge = curve(chosen, "eval/judge_score")
+            runs = select(records, task, variant)
+            steps, judge = curve(runs, "eval/judge_score")
             if not len(steps):
                 continue
-            (at, kl), (_, exact) = curve(chosen, "eval/kl"), curve(chosen, "eval/score")
-            where = np.isin(at, steps)
+            (all_steps, kl), (_, exact) = curve(runs, "eval/kl"), curve(runs, "eval/score")
+            judged = np.isin(all_steps, steps)
             means = zip(
-                steps, kl[:, where].mean(0), exact[:, where].mean(0), judge.mean(0), strict=True
+                steps, kl[:, judged].mean(0), exact[:, judged].mean(0), judge.mean(0), strict=True
             )
             rows += [
-                (task, variant, int(step), *(float(f"{x:.6g}") for x in found))
-                for step, *found in means
+                (task, variant, int(step), *(float(f"{value:.6g}") for value in values))
+                for step, *values in means
             ]
     return Table(("task", "variant", "step", "kl", "exact score", "judge's score"), rows)

@@ -1,43 +1,36 @@
-"""A sweep's report on Weights & Biases: figures and tables uploaded, the page built by blocks.
+"""A sweep's report on Weights & Biases: uploads figures and tables, and builds a page of blocks.
 
-Imported only where that is asked for.
+Imported only for `suite report --wandb`: the client takes seconds to load.
 """
 
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import wandb
 import wandb_workspaces.reports.v2 as wr
 from rich.progress import track
-from wandb_workspaces import expr
 
 from suite.config.fields import ConfigError
 from suite.report.comparison import Cell, cells, collect, compared
-from suite.report.page import first_of_each, show
 from suite.report.records import RunRecord
+from suite.report.wandb_blocks import blocks
 from suite.sweeps.spec import Sweep
 from suite.system.files import read_json, write_json
 
 FILES = ("report.md", "report.html", "scores.csv")
 UPLOAD_SECONDS, LOGIN_SECONDS = 600, 60.0
-ABOUT = {
-    "learning_curves": "Learning curves; bands are 95 % intervals over seeds",
-    "profiles": "Share of runs above each normalised score",
-    "beta_map": "Final score over β, with the predicted threshold",
-    "judges": "The judge's score and the exact one over the KL",
-    "diagnostics": "What else moved",
-}
 LOGIN = (
     "Weights & Biases knows no login here: run `wandb login` once, or set WANDB_API_KEY to a key of"
     " https://wandb.ai/authorize"
 )
 
 
-def destination(text: str) -> tuple[str, str]:
+def parse_destination(text: str) -> tuple[str, str]:
     """Return entity and project; raises ConfigError unless it is ENTITY/PROJECT."""
     entity, slash, project = text.partition("/")
     if not (entity and slash and project) or "/" in project:
@@ -46,23 +39,27 @@ def destination(text: str) -> tuple[str, str]:
 
 
 def check_login() -> None:
-    """Raise ConfigError, which says how to log in, where nobody is."""
+    """Raise ConfigError, which says how to log in, where there is no login."""
     os.environ.setdefault("WANDB_SILENT", "true")
     try:
-        known = wandb.login(prompt=False, verify=False)
-    except Exception:  # of whatever reads the key
-        known = False
-    if not known:
+        logged_in = wandb.login(prompt=False, verify=False)
+    except Exception:  # the client raises many kinds where it reads the key
+        logged_in = False
+    if not logged_in:
         raise ConfigError(LOGIN)
 
 
-def share(sweep: Sweep, entity: str, project: str) -> str:
-    """Upload a sweep's report, which is there already, and return the address of its page."""
+def publish(sweep: Sweep, entity: str, project: str) -> str:
+    """Upload a sweep's report files and build its page; return the page's address.
+
+    `write_report` must have written the files. Raises ConfigError for what the service refuses.
+    """
     check_login()
     records = collect(sweep)
     finished = [r for r in compared(sweep, records) if r.state == "finished"]
     figures = sorted((sweep.folder / "figures").glob("*.png"))
-    told("upload figures and tables", lambda: upload(sweep, entity, project, figures, finished))
+    with service_errors("upload figures and tables"):
+        upload(sweep, entity, project, figures, finished)
     report = wr.Report(
         entity=entity,
         project=project,
@@ -73,22 +70,24 @@ def share(sweep: Sweep, entity: str, project: str) -> str:
     saved = sweep.folder / "wandb_report.json"
     ids: dict[str, str] = read_json(saved) or {}
     where = f"{entity}/{project}"
-    report.id = ids.get(where, "")  # written again, it is the same page
-    told("save the report", report.save)
+    report.id = ids.get(where, "")  # a known id overwrites the page
+    with service_errors("save the report"):
+        report.save()
     write_json(saved, ids | {where: report.id})
     return str(report.url)
 
 
-def told(what: str, act: Callable[[], Any]) -> Any:
-    """Do something at the service; what goes wrong there becomes one sentence."""
+@contextmanager
+def service_errors(action: str) -> Iterator[None]:
+    """Turn errors of the service into a ConfigError of one sentence that names the action."""
     try:
-        return act()
-    except Exception as error:  # of the client library, which raises many kinds
-        raise ConfigError(f"Weights & Biases: could not {what}: {first_line(error)}") from None
+        yield
+    except Exception as error:  # the client raises many kinds
+        raise ConfigError(f"Weights & Biases: could not {action}: {first_line(error)}") from None
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what an error says."""
+    """Return the first line of an error's message."""
     return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
@@ -128,121 +127,31 @@ def upload(
         run.finish()
 
 
-def scores_table(found: Sequence[Cell]) -> wandb.Table:
-    """Return the final scores as the service's kind of table."""
+def scores_table(summaries: Sequence[Cell]) -> wandb.Table:
+    """Return the final scores as a W&B table."""
     columns = ["task", "variant", "runs", "mean", "low", "high", "gain"]
-    rows = [[c.task, c.variant, c.runs, *c.mean, c.gain.value] for c in found]
+    rows = [[c.task, c.variant, c.runs, *c.mean, c.gain.value] for c in summaries]
     return wandb.Table(columns=columns, data=rows)
 
 
-def blocks(
-    sweep: Sweep, entity: str, project: str, figures: Sequence[Path], finished: Sequence[RunRecord]
-) -> list[Any]:
-    """Return the page: question, set-up, curves, tables, figures, completions, links to runs."""
-    report = sweep.report
-    runs = wr.Runset(
-        entity=entity,
-        project=project,
-        name=sweep.name,
-        filters=[expr.Metric("Group") == sweep.name],
-        groupby=["config.objective.name", "config.feedback"],
-    )
-    x = "step" if report.x_axis == "step" else f"eval/{report.x_axis}"
-    curves = wr.LinePlot(
-        title=report.score, x=x, y=["eval/score"], groupby_aggfunc="mean",
-        groupby_rangefunc="stderr", title_x=report.x_axis.replace("_", " "), title_y=report.score,
-    )  # fmt: skip
-    over_kl = wr.ScatterPlot(title="score over the KL", x="eval/kl", y="eval/score")
-    of_report = wr.Runset(
-        entity=entity,
-        project=project,
-        name="figures",
-        filters=[expr.Metric("Group") == f"report of {sweep.name}"],
-    )
-    made: list[Any] = [
-        wr.H1("Question"),
-        wr.P(report.question or sweep.name),
-        wr.H1("Set-up"),
-        wr.MarkdownBlock(setup(sweep, finished)),
-        wr.H1("Learning curves by kind of feedback"),
-        wr.P("Means with standard errors over runs; 95 % intervals are in the figures below."),
-        wr.PanelGrid(runsets=[runs], panels=[curves, over_kl]),
-        wr.H1("Final scores"),
-        wr.MarkdownBlock(scores_markdown(sweep, cells(finished))),
-    ]
-    if figures:
-        panels = [
-            wr.MediaBrowser(
-                title=ABOUT.get(path.stem, path.stem), media_keys=[path.stem], num_columns=1
-            )
-            for path in figures
-        ]
-        made += [wr.H1("Figures"), wr.PanelGrid(runsets=[of_report], panels=panels)]
-    films = [r for r in finished if r.video]
-    if films:
-        keys = [f"episode {i}" for i in range(len(films))]
-        panel = wr.MediaBrowser(title="Episodes", media_keys=keys)
-        made += [wr.H1("Episodes"), wr.PanelGrid(runsets=[of_report], panels=[panel])]
-    for record in first_of_each([r for r in finished if r.examples]):
-        made += [wr.H2(f"What {record.variant} said"), wr.MarkdownBlock(examples(record))]
-    return [*made, wr.H1("Runs"), wr.MarkdownBlock(links(entity, project, finished))]
+def upload_offline_runs(sweep: Sweep, entity: str, project: str) -> int:
+    """Upload the runs that were logged offline; return how many folders were uploaded.
 
-
-def setup(sweep: Sweep, finished: Sequence[RunRecord]) -> str:
-    """Say which runs these are and how to repeat them."""
-    tasks = ", ".join(dict.fromkeys(r.task for r in finished)) or "none"
-    seeds = len({r.seed for r in finished})
-    commits = ", ".join(sorted({r.commit for r in finished if r.commit})) or "unknown"
-    return (
-        f"{len(finished)} finished runs of {len(sweep.points)}, {seeds} seeds; tasks: {tasks};"
-        f" commit {commits}.\n\n```\nsuite sweep {sweep.name}\n```"
-    )
-
-
-def scores_markdown(sweep: Sweep, found: Sequence[Cell]) -> str:
-    """Return the table of final scores."""
-    lines = [
-        f"| {c.task} | {c.variant} | {c.runs} | {show(c.mean, sweep.report)} |"
-        f" {show(c.gain, sweep.report)} |"
-        for c in found
-    ]
-    head = "| task | variant | runs | mean | gain over the start |\n|---|---|---:|---:|---:|"
-    return "\n".join([head, *lines])
-
-
-def examples(record: RunRecord) -> str:
-    """Return what a policy said, as a table."""
-    names = list(record.examples[0])
-    cell = [
-        [str(row[n]).replace("|", "\\|").replace("\n", " ") for n in names]
-        for row in record.examples
-    ]
-    lines = [names, ["---"] * len(names), *cell]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def links(entity: str, project: str, finished: Sequence[RunRecord]) -> str:
-    """Return a link to each run, whose id is its signature."""
-    base = f"{wandb.Api().settings['base_url'].replace('//api.', '//')}/{entity}/{project}/runs"
-    lines = [f"- [{r.name}]({base}/{r.name.rpartition('-')[2]})" for r in finished]
-    return "\n".join(lines) or "None has finished."
-
-
-def sync(sweep: Sweep, entity: str, project: str) -> int:
-    """Upload what runs wrote offline; return how many directories. Raises ConfigError."""
+    Raises ConfigError without a login, and for a folder that the service refuses.
+    """
     check_login()
-    found = sorted(sweep.folder.glob("runs/*/wandb/offline-run-*"))
-    waiting = [path for path in found if not any(path.glob("*.synced"))]
+    offline = sorted(sweep.folder.glob("runs/*/wandb/offline-run-*"))
+    waiting = [path for path in offline if not any(path.glob("*.synced"))]
     command = [sys.executable, "-m", "wandb", "sync", "--entity", entity, "--project", project]
     for path in track(waiting, "uploading offline runs", transient=True):
         done = subprocess.run(
-            # Several attempts at a run have one id: each adds to what the one before it sent.
+            # All attempts at a run have one id: each adds its rows to those sent before.
             [*command, str(path)],
             capture_output=True,
             text=True,
             env={**os.environ, "WANDB_RESUME": "allow"},
         )
         if done.returncode or not any(path.glob("*.synced")):
-            said = (done.stdout + done.stderr).strip().splitlines() or ["nothing was said"]
-            raise ConfigError(f"{path} was not uploaded: {said[-1]}; the same command goes on")
+            output = (done.stdout + done.stderr).strip().splitlines() or ["nothing was said"]
+            raise ConfigError(f"{path} was not uploaded: {output[-1]}; the same command goes on")
     return len(waiting)

@@ -1,4 +1,4 @@
-"""The session of a run: may this process train it, from which checkpoint, and how did it end."""
+"""A session of a run: the right to train it, the checkpoint to continue from, the outcome."""
 
 import logging
 import signal
@@ -27,7 +27,7 @@ class Start(NamedTuple):
     checkpoint: Path | None = None
     """The checkpoint to continue from; None to start at step 0."""
     refusal: str | None = None
-    """Another process works on the run, says this message."""
+    """The reason where another process holds the run."""
 
 
 class Session:

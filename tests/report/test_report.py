@@ -3,11 +3,14 @@
 import base64
 import csv
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import suite.report
 from suite.config.fields import ConfigError
 from suite.report.beta_map import beta_curves
 from suite.report.comparison import collect, curve
@@ -135,7 +138,7 @@ def test_one_unstable_seed_makes_a_beta_unstable(made: Made) -> None:
 
 def test_curves_use_the_steps_that_all_runs_reached(made: Made) -> None:
     sweep = made(MODES, lambda c: 4.0)
-    collect(sweep)[0].folder.log(15, {"eval/score": 9.0})
+    collect(sweep)[0].folder.log_metrics(15, {"eval/score": 9.0})
     steps, values = curve(collect(sweep), "eval/score")
     assert steps.tolist() == [0, 5, 10]
     assert values.shape == (6, 3)
@@ -156,7 +159,7 @@ def test_curves_run_over_environment_steps_where_the_sweep_says_so(made: Made) -
     sweep = made(MODES, lambda c: 4.0, "{x_axis: env_steps}")
     records = collect(sweep)
     for record in records:
-        record.folder.log(10, {"eval/score": 7.0, "eval/kl": 1.0, "eval/env_steps": 20.0})
+        record.folder.log_metrics(10, {"eval/score": 7.0, "eval/kl": 1.0, "eval/env_steps": 20.0})
     steps, values = curve(collect(sweep), "eval/score", "env_steps")
     assert steps.tolist() == [20.0]
     assert (values == 7).all()
@@ -193,7 +196,9 @@ def test_examples_of_one_run_of_each_variant_are_shown(made: Made) -> None:
     sweep = made(MODES, lambda c: float(c.seed))
     for config in sweep.points.values():
         said = f"<b>{config.feedback} {config.seed}</b>"
-        RunFolder.of(config).show(10, [{"prompt": "1+1=", "completion": said, "score": 0.5}])
+        RunFolder.of(config).write_examples(
+            10, [{"prompt": "1+1=", "completion": said, "score": 0.5}]
+        )
     page = write_report(sweep, "suite sweep mine").read_text()
     assert page.count("<td>1+1=</td>") == 2
     for mode in ("positive", "mixed"):
@@ -206,10 +211,27 @@ def test_a_judge_that_may_be_wrong_is_drawn_beside_the_exact_score(made: Made) -
     page = write_report(sweep, "suite sweep mine").read_text()
     assert "What the judge saw" not in page
     for config in sweep.points.values():
-        RunFolder.of(config).log(12, {"eval/score": 1.0, "eval/judge_score": 2.0, "eval/kl": 3.0})
+        RunFolder.of(config).log_metrics(
+            12, {"eval/score": 1.0, "eval/judge_score": 2.0, "eval/kl": 3.0}
+        )
     page = write_report(sweep, "suite sweep mine").read_text()
     assert "What the judge saw" in page
     (axes,) = judges(collect(sweep), sweep.report).axes
     drawn = {line.get_label(): line.get_xydata().tolist()[-1] for line in axes.get_lines()}
     assert drawn["mixed, exact"] == [3.0, 1.0]
     assert drawn["mixed, judge"] == [3.0, 2.0]
+
+
+def test_jobs_in_a_queue_find_write_report_where_it_was() -> None:
+    code = """
+import pickle, sys
+import suite.report
+assert "matplotlib" not in sys.modules and "suite.report.page" not in sys.modules
+write_report = pickle.loads(b"csuite.report\\nwrite_report\\n.")  # by name, as submitit does
+from suite.report import page
+assert write_report is page.write_report
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="has no attribute 'read_report'"):
+        _ = suite.report.read_report

@@ -11,7 +11,7 @@ from wandb_workspaces.reports.v2 import internal
 
 from suite.cli import main
 from suite.config.fields import ConfigError
-from suite.report.wandb_report import destination
+from suite.report.wandb_report import parse_destination
 from suite.runs.folder import RunFolder
 from suite.sweeps.spec import load_sweep
 from tests import processes
@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     code, output = processes.suite("sweep", str(path), *arguments(folder))
     assert code == 0, output
     for run in (folder / "results/mine/runs").iterdir():
-        RunFolder(run).show(12, [{"prompt": "1|1", "completion": "2", "score": 1.0}])
+        RunFolder(run).write_examples(12, [{"prompt": "1|1", "completion": "2", "score": 1.0}])
     return path
 
 
@@ -44,20 +44,20 @@ def arguments(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    with running() as found:
-        yield found
+    with running() as service:
+        yield service
 
 
 def report(made: Path, service: Service | None, *more: str, **env: str) -> tuple[int, str]:
     """Run the command against a service, or without any login."""
     home = str(made.parent / "home")
-    given = {**os.environ, "HOME": home, "NETRC": f"{home}/netrc", "WANDB_DIR": home, **env}
-    given.pop("WANDB_API_KEY", None)
+    environment = {**os.environ, "HOME": home, "NETRC": f"{home}/netrc", "WANDB_DIR": home, **env}
+    environment.pop("WANDB_API_KEY", None)
     Path(home).mkdir(exist_ok=True)
     if service is not None:
-        given |= {"WANDB_BASE_URL": service.address, "WANDB_API_KEY": KEY}
+        environment |= {"WANDB_BASE_URL": service.address, "WANDB_API_KEY": KEY}
     command = ["report", str(made), *arguments(made.parent), *more]
-    return processes.suite(*command, env=given)
+    return processes.suite(*command, env=environment)
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_offline_runs_figures_and_the_page_arrive(made: Path, service: Service) 
     assert "uploaded 4 offline runs" in output
     assert f"on Weights & Biases: {service.address}/us/p/reports/Mine--view0" in output
     assert KEY in service.keys
-    assert "RunResumeStatus" in service.asked, "a further attempt adds to what is there"
+    assert "RunResumeStatus" in service.operations, "a further attempt adds to what is there"
     sweep = load_sweep(made, arguments(made.parent))
     for config in sweep.points.values():
         run = service.runs[config.signature]
@@ -137,7 +137,7 @@ def test_without_login_and_where_the_service_refuses_one_sentence_says_so(
     assert "suite: Weights & Biases knows no login here: run `wandb login` once" in output
     assert "Traceback" not in output
 
-    def refuse(given: dict[str, Any]) -> dict[str, Any]:
+    def refuse(variables: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("permission denied for us/p")
 
     monkeypatch.setattr(service, "on_createartifact", refuse, raising=False)
@@ -153,6 +153,6 @@ def test_destinations_are_checked_before_anything_else(
 ) -> None:
     for wrong in ("p", "us/", "/p", "a/b/c"):
         with pytest.raises(ConfigError, match="must be ENTITY/PROJECT"):
-            destination(wrong)
+            parse_destination(wrong)
     assert main(["report", str(made), *arguments(made.parent), "--wandb-sync"]) == 2
     assert "--wandb-sync needs --wandb ENTITY/PROJECT" in capsys.readouterr().err

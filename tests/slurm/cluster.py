@@ -1,4 +1,4 @@
-"""What the tests here share: a cluster's clients, sweeps for it, and looks at what came out."""
+"""Helpers of the tests here: a cluster's clients, sweeps for it, and reads of their results."""
 
 import os
 import subprocess
@@ -43,7 +43,7 @@ class Cluster:
         return int((self.folder / f"run/{daemon}.pid").read_text())
 
     def preempt(self) -> None:
-        """Take both nodes for more urgent work, for an instant."""
+        """Preempt all jobs by a short job that takes both nodes."""
         every = ["--nodes=2", "--cpus-per-task=16", "--ntasks-per-node=1", "--mem=0"]
         self("srun", "--chdir=/tmp", "--partition=urgent", "--exclusive", *every, "true")
 
@@ -57,7 +57,7 @@ class Cluster:
                 env=self.environment | {"PATH": path}, stdout=log, stderr=log, cwd="/",
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
-        self.started.append(started)  # which complains when it is forgotten
+        self.started.append(started)  # `stop` waits for it
         (self.folder / f"run/{daemon}.pid").write_text(str(started.pid))
 
     def stop(self) -> None:
@@ -116,7 +116,7 @@ def sweep_of(folder: Path, seeds: int) -> list[str]:
 def wait_for(
     condition: Callable[[], bool], what: str, patience: float = processes.PATIENCE
 ) -> None:
-    """Wait for something that the cluster brings about."""
+    """Wait until a condition holds that the cluster brings about."""
     deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, f"waited too long for {what}"
@@ -129,12 +129,12 @@ def runs_in(folder: Path) -> list[RunFolder]:
 
 
 def logs_in(folder: Path) -> str:
-    """Return what all workers of the sweep in a folder said."""
+    """Return the logs of all workers of the sweep in a folder."""
     return "".join(path.read_text() for path in sorted((folder / "mine/logs").glob("*.out")))
 
 
 def has_checkpoint(run: RunFolder) -> bool:
-    """Tell whether a run has a checkpoint, and an older one."""
+    """Return whether a run has a checkpoint, and an older one."""
     return (run.checkpoints / "previous.ckpt").exists()
 
 

@@ -13,7 +13,7 @@ LONGER = ["trainer.steps=30000", "trainer.checkpoint_every=15000", "trainer.eval
 
 
 @pytest.fixture(scope="module", autouse=True)
-def in_pieces(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def short_jobs(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in jobs that are too short for it, begun while the other tests are at work."""
     folder = tmp_path_factory.mktemp("pieces")
     profile = folder / "short.yaml"
@@ -25,7 +25,7 @@ def in_pieces(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-def test_two_ranks_on_two_nodes_are_one_rank_and_go_on_after_a_requeue(
+def test_two_ranks_on_two_nodes_are_one_rank_and_continue_after_a_requeue(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     profile = tmp_path / "pair.yaml"
@@ -56,16 +56,16 @@ def test_two_ranks_on_two_nodes_are_one_rank_and_go_on_after_a_requeue(
     code, output = cluster.suite(*torn)
     assert code == 0, output
     whole = runs_in(tmp_path / "two")[0]
-    assert run.metrics() == whole.metrics(), "bit-identical to two ranks that nothing happened to"
+    assert run.metrics() == whole.metrics(), "bit-identical to two uninterrupted ranks"
     for one, two in zip(runs_in(tmp_path / "one")[0].metrics(), whole.metrics(), strict=True):
         assert two == pytest.approx(one, rel=2e-3, abs=1e-4)
 
 
 def test_a_run_that_needs_three_allocations_ends_bit_identical(
-    in_pieces: Path, cluster: Cluster, tmp_path: Path
+    short_jobs: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     code, output = cluster.suite(*sweep_of(tmp_path, 1), *LONGER)
     assert code == 0, output
     cluster.wait_for_the_end(patience=900)  # a slow machine takes only few steps in a minute
-    assert logs_in(in_pieces).count(" continues from step ") >= 2
-    assert processes.contents(in_pieces / "mine") == processes.contents(tmp_path / "mine")
+    assert logs_in(short_jobs).count(" continues from step ") >= 2
+    assert processes.contents(short_jobs / "mine") == processes.contents(tmp_path / "mine")

@@ -1,4 +1,4 @@
-"""What happens to jobs on real clusters, and that nothing of it shows in what comes out."""
+"""Faults of jobs and nodes, which must not change the metrics."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ def test_jobs_that_are_cut_short_in_every_way_end_bit_identical(
     # All but the killed one go back by themselves; the report waits too.
     wait_for(lambda: states(cluster).split() == ["PENDING"] * 4, "the jobs' way into the queue")
     _, output = cluster.suite("status", "mine", f"results_dir={tmp_path}")
-    assert f"job {killed} " in output, "what became of the killed one is told"
+    assert f"job {killed} " in output, "it says how the killed one ended"
     end(cluster, tmp_path, 4)
     assert processes.contents(tmp_path / "mine") == quiet
     for run in runs_in(tmp_path):
@@ -47,7 +47,7 @@ def states(cluster: Cluster) -> str:
     return cluster("squeue", "--noheader", "--array", "--name=suite-mine", "--format=%T")
 
 
-def test_preempted_jobs_go_on_and_a_further_one_writes_the_report(
+def test_preempted_jobs_continue_and_a_further_one_writes_the_report(
     quiet: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     submitted(cluster, tmp_path, 2, waited_for=2)
@@ -59,7 +59,7 @@ def test_preempted_jobs_go_on_and_a_further_one_writes_the_report(
     assert all(len(run.attempts()) > 1 for run in runs_in(tmp_path))
 
 
-def test_a_job_whose_node_dies_goes_on_at_another_one(
+def test_a_job_whose_node_dies_continues_on_another_node(
     quiet: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     (job,) = submitted(cluster, tmp_path, 1)
@@ -68,8 +68,8 @@ def test_a_job_whose_node_dies_goes_on_at_another_one(
     steps = [p for p in psutil.process_iter() if " ".join(p.cmdline()).startswith(own)]
     assert len(steps) == 2, "the batch script's, and srun's"
     for process in [psutil.Process(cluster.pid(node)), *steps]:
-        for each in [process, *process.children(recursive=True)]:
-            each.kill()
+        for member in [process, *process.children(recursive=True)]:
+            member.kill()
     try:
         # SLURM notices after a while, and requeues what was there.
         assert end(cluster, tmp_path, 1) == 0
@@ -80,7 +80,7 @@ def test_a_job_whose_node_dies_goes_on_at_another_one(
     wait_for(lambda: control("status", cluster.folder).returncode == 0, "the node")
 
 
-def test_a_killed_process_is_told_in_a_sentence_and_the_others_go_on(
+def test_a_killed_process_is_reported_in_a_sentence_and_the_others_continue(
     quiet: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     submitted(cluster, tmp_path, 2, waited_for=2)
@@ -122,7 +122,7 @@ def can_mount(folder: Path) -> bool:
         return False
 
 
-def test_a_folder_that_the_nodes_cannot_write_is_told(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_folder_that_the_nodes_cannot_write_is_reported(cluster: Cluster, tmp_path: Path) -> None:
     if not can_mount(tmp_path):
         pytest.skip("mounting is not allowed here")
     profile = tmp_path / "held.yaml"

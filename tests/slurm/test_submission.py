@@ -1,4 +1,4 @@
-"""Sweeps as job arrays: what runs is what runs here, once, and what cannot run is told."""
+"""Sweeps as job arrays: every run once, with the metrics of local processes; clear refusals."""
 
 import signal
 import subprocess
@@ -49,7 +49,7 @@ def test_language_models_end_in_the_metrics_of_processes_here(
     assert len(there) == 2
 
 
-def test_runs_that_share_a_job_stand_side_by_side(
+def test_runs_that_share_a_job_run_side_by_side(
     quiet: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     profile = tmp_path / "packed.yaml"
@@ -76,7 +76,7 @@ def test_two_launchers_at_once_submit_every_point_once(
     assert [len(run.attempts()) for run in runs_in(tmp_path)] == [1, 1]
 
 
-def test_jobs_go_on_without_a_launcher_and_are_shown_and_cancelled(
+def test_jobs_continue_without_a_launcher_and_are_shown_and_cancelled(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     submitted(cluster, tmp_path, 12)
@@ -104,7 +104,7 @@ def test_jobs_go_on_without_a_launcher_and_are_shown_and_cancelled(
     assert "queued" in states
     assert states <= {"queued", "interrupted", "finished"}
     code, output = cluster.suite("status", *where)
-    assert "CANCELLED" in output, "and why nothing goes on is told"
+    assert "CANCELLED" in output, "it says why nothing runs"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_refusal_because_of_limits_is_one_sentence(cluster: Cluster, tmp_path:
     assert "sbatch refused the job: Batch job submission failed: Requested time limit" in output
 
 
-def test_two_thousand_points_are_submitted_and_shown_in_no_time(
+def test_two_thousand_points_are_submitted_and_shown_quickly(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     profile = tmp_path / "held.yaml"
@@ -188,7 +188,7 @@ def test_without_slurm_the_launcher_says_so(cluster: Cluster, tmp_path: Path) ->
     assert "SLURM is not installed here" in output
 
 
-def test_a_run_that_fails_is_told_and_the_others_go_on(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_failed_run_is_reported_and_the_others_continue(cluster: Cluster, tmp_path: Path) -> None:
     text = f"config: {ROOT}/configs/bandit/sphere.yaml\n"
     text += "grids: {a: {optimizer.lr: [1.0e+30, 0.01]}}\n"
     write_text(tmp_path / "mine.yaml", text)
@@ -202,7 +202,7 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(cluster: Cluster, tmp_pat
     assert "Traceback" in failed.log_path.read_text()
 
 
-def test_plain_batch_scripts_go_on_after_a_requeue(
+def test_plain_batch_scripts_continue_after_a_requeue(
     quiet: dict[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
     folders = {name: tmp_path / name for name in ("train", "sweep")}

@@ -1,4 +1,4 @@
-"""Sweeps as processes: failures stay alone, kills lose nothing, two launchers share the work."""
+"""Sweeps as processes: a failure stops no other run, kills lose nothing, launchers share runs."""
 
 import os
 import random
@@ -38,9 +38,9 @@ def states(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The metrics of a sweep that nothing happens to."""
-    folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The metrics of a sweep that is not interrupted."""
+    folder = tmp_path_factory.mktemp("uninterrupted")
     path = sweep_file(folder, "{a: {seed: [0, 1, 2, 3, 4, 5]}}")
     code, output = processes.suite(*command(path, folder, *STEPS))
     assert code == 0, output
@@ -50,8 +50,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return metrics
 
 
-def test_killed_at_random_moments_a_sweep_ends_bit_identical(
-    undisturbed: dict[str, str], tmp_path: Path
+def test_a_sweep_killed_at_random_moments_ends_bit_identical(
+    uninterrupted: dict[str, str], tmp_path: Path
 ) -> None:
     path = sweep_file(tmp_path, "{a: {seed: [0, 1, 2, 3, 4, 5]}}")
     seed = random.randrange(10**6)
@@ -68,11 +68,11 @@ def test_killed_at_random_moments_a_sweep_ends_bit_identical(
         processes.finish(process)
     code, output = processes.suite(*command(path, tmp_path, *STEPS))
     assert code == 0, output
-    assert processes.contents(tmp_path / "mine") == undisturbed
+    assert processes.contents(tmp_path / "mine") == uninterrupted
 
 
-def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
-    undisturbed: dict[str, str], tmp_path: Path
+def test_ctrl_c_stops_cleanly_and_the_same_command_continues(
+    uninterrupted: dict[str, str], tmp_path: Path
 ) -> None:
     path = sweep_file(tmp_path, "{a: {seed: [0, 1, 2, 3, 4, 5]}}")
     process = processes.start(command(path, tmp_path, *STEPS))
@@ -85,7 +85,7 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
     assert "failed" not in states(tmp_path)
     code, output = processes.suite(*command(path, tmp_path, *STEPS))
     assert code == 0, output
-    assert processes.contents(tmp_path / "mine") == undisturbed
+    assert processes.contents(tmp_path / "mine") == uninterrupted
     logs = len(list((tmp_path / "mine/logs").iterdir()))
     code, output = processes.suite(*command(path, tmp_path, *STEPS))
     assert code == 0
@@ -93,15 +93,15 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_goes_on(
 
 
 def test_two_launchers_at_once_run_every_point_once(
-    undisturbed: dict[str, str], tmp_path: Path
+    uninterrupted: dict[str, str], tmp_path: Path
 ) -> None:
     path = sweep_file(tmp_path, "{a: {seed: [0, 1, 2, 3, 4, 5]}}")
     both = [processes.start(command(path, tmp_path, *STEPS)) for _ in range(2)]
     outcomes = [processes.finish(process) for process in both]
     assert [code for code, _ in outcomes] == [0, 0], outcomes
-    assert processes.contents(tmp_path / "mine") == undisturbed
+    assert processes.contents(tmp_path / "mine") == uninterrupted
     logs = [p.read_text() for p in (tmp_path / "mine/logs").glob("*.out")]
-    for run in undisturbed:
+    for run in uninterrupted:
         assert sum(f"{run} starts" in text for text in logs) == 1
 
 
@@ -147,7 +147,7 @@ def test_a_worker_that_dies_fails_its_run_and_is_replaced(tmp_path: Path) -> Non
     assert running.state() == "failed"
 
 
-def test_a_dry_run_says_what_would_happen_and_does_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_prints_the_plan_and_does_nothing(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, "{a: {seed: [0, 1]}}")
     code, output = processes.suite(*command(path, tmp_path, "--dry-run"))
     assert code == 0
@@ -180,16 +180,16 @@ def test_workers_spread_over_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert least_used([0, 2], [0]) == 2
     assert least_used([0, 2], [0, 2, 2]) == 0
     lm, bandit = (load_sweep(ROOT / f"configs/sweeps/{name}.yaml") for name in ("lm", "bandit"))
-    for given, found in (("1, 3", [1, 3]), ("", [])):
+    for given, expected in (("1, 3", [1, 3]), ("", [])):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
-        assert visible_gpus(lm) == found
+        assert visible_gpus(lm) == expected
         assert visible_gpus(bandit) == [], "its runs ask for the CPU"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937")
     with pytest.raises(ConfigError, match="must list GPUs by number, found 'GPU-8932f937'"):
         visible_gpus(lm)
 
 
-def test_an_interrupted_sweep_that_was_moved_goes_on_in_its_new_place(tmp_path: Path) -> None:
+def test_an_interrupted_sweep_continues_in_another_folder(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, "{a: {seed: [0]}}")
     (tmp_path / "old").mkdir()
     process = processes.start(command(path, tmp_path / "old", *STEPS))
@@ -214,7 +214,7 @@ def test_a_run_whose_configuration_no_longer_loads_fails_once(tmp_path: Path) ->
     assert "unknown key domain.gone" in run.summary()["error"]
 
 
-def test_ctrl_c_before_a_worker_has_begun_is_heard(tmp_path: Path) -> None:
+def test_ctrl_c_stops_workers_that_have_not_begun(tmp_path: Path) -> None:
     path = sweep_file(tmp_path, "{a: {seed: [0, 1, 2, 3, 4, 5]}}")
     process = processes.start(command(path, tmp_path, *STEPS))
     processes.wait_until(lambda: any(tmp_path.glob("mine/logs/*_log.out")), process)

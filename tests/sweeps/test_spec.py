@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from suite.config.fields import ConfigError
+from suite.config.loading import load
+from suite.sweeps.grids import with_dotted_values
 from suite.sweeps.spec import Sweep, load_sweep
 from tests.conftest import ROOT
 
@@ -38,8 +40,8 @@ def test_the_bandit_sweep_has_the_runs_of_its_claims() -> None:
 
 def test_a_grid_is_the_product_of_its_axes_with_typed_values(expand: Expand) -> None:
     sweep = expand("{a: {objective.beta: [0, 1.5, auto], feedback: [positive, mixed]}}")
-    found = {(c.feedback, c.objective.beta) for c in sweep.points.values()}
-    assert found == {(f, b) for f in ("positive", "mixed") for b in (0, 1.5, "auto")}
+    points = {(c.feedback, c.objective.beta) for c in sweep.points.values()}
+    assert points == {(f, b) for f in ("positive", "mixed") for b in (0, 1.5, "auto")}
     assert {c.logging.wandb for c in sweep.points.values()} == {"offline"}
 
 
@@ -91,7 +93,7 @@ def test_values_are_checked_together_and_not_against_the_base(expand: Expand) ->
         ),
     ],
 )
-def test_a_mistaken_sweep_is_named(expand: Expand, grids: str, more: str, message: str) -> None:
+def test_an_error_in_a_sweep_is_named(expand: Expand, grids: str, more: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         expand(grids, more)
 
@@ -106,3 +108,12 @@ def test_a_missing_base_is_named(tmp_path: Path) -> None:
     path.write_text("config: nowhere.yaml\ngrids: {a: {seed: [1]}}\n")
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
         load_sweep(path)
+
+
+def test_values_of_one_nested_object_change_together() -> None:
+    template = load(ROOT / "configs/control/cartpole-swingup.yaml")
+    values = {"domain.actor.hidden_size": 8, "domain.actor.layers": 3, "seed": 5}
+    config = with_dotted_values(template, values)
+    assert (config.domain.actor.hidden_size, config.domain.actor.layers, config.seed) == (8, 3, 5)
+    assert template.domain.actor.hidden_size != 8
+    assert config.optimizer == template.optimizer

@@ -1,4 +1,4 @@
-"""How a worker of a SLURM job ends, and what its batch script makes of that; without SLURM."""
+"""How a worker of a SLURM job ends, and when its batch script requeues the job; without SLURM."""
 
 import os
 import subprocess
@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from suite.runs.environment import git_commit
 from suite.runs.folder import RunFolder
 from suite.runs.lease import LeaseLost
 from suite.sweeps import worker as module
-from suite.sweeps.slurm_jobs import Jobs, expand_id
-from suite.sweeps.worker import MAX_FAILED_STARTS, run_one, run_worker
+from suite.sweeps.slurm_jobs import Jobs
+from suite.sweeps.worker import MAX_FAILED_STARTS, run_one, run_worker, warn_of_other_code
 from suite.system.signals import EXIT_STOPPED, EXIT_STOPPED_EARLY, Interrupted
 from tests.conftest import ROOT, Tiny
 
@@ -30,7 +31,7 @@ def queued(tiny: Tiny, folder: Path, *overrides: str) -> RunFolder:
     return run
 
 
-def test_a_run_that_is_told_to_stop_has_its_job_requeued(
+def test_a_run_that_is_stopped_has_its_job_requeued(
     job: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = queued(tiny, tmp_path)
@@ -44,7 +45,7 @@ def test_a_run_that_is_told_to_stop_has_its_job_requeued(
     assert run.state() == "queued"
 
 
-def test_a_signal_before_the_first_run_is_told_apart(
+def test_a_signal_before_the_first_run_has_an_exit_code_of_its_own(
     job: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(runs: object) -> None:
@@ -58,7 +59,7 @@ def test_a_signal_before_the_first_run_is_told_apart(
     assert not list((run.path.parents[1] / "jobs").glob("*.stopped"))
 
 
-def test_a_run_that_is_always_stopped_before_its_first_step_fails_in_the_end(
+def test_a_run_that_is_always_stopped_before_its_first_step_fails(
     job: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = queued(tiny, tmp_path)
@@ -74,7 +75,7 @@ def test_a_run_that_is_always_stopped_before_its_first_step_fails_in_the_end(
     assert f"told to stop {MAX_FAILED_STARTS} times in a row before it took a step" in error
 
 
-def test_a_worker_beside_others_asks_for_a_requeue_whatever_its_number(
+def test_every_worker_of_a_job_may_ask_for_a_requeue(
     job: str, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(config: object) -> None:
@@ -89,7 +90,7 @@ def test_a_worker_beside_others_asks_for_a_requeue_whatever_its_number(
 
 
 @pytest.mark.parametrize("error", [RuntimeError("they never met"), LeaseLost("another has it")])
-def test_of_several_ranks_one_that_fails_ends_its_process(
+def test_a_failing_rank_ends_its_process(
     job: str, error: Exception, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(config: object) -> None:
@@ -100,21 +101,23 @@ def test_of_several_ranks_one_that_fails_ends_its_process(
     with pytest.raises(SystemExit) as end:
         run_one(run)
     assert end.value.code == 1
-    assert run.state() == "queued", "what the ranks could not begin has not failed"
+    assert run.state() == "queued", "a run that the ranks could not begin has not failed"
 
 
-@pytest.mark.parametrize(
-    ("name", "elements"),
-    [
-        ("8", ["8"]),
-        ("17_3", ["17_3"]),
-        ("17_[0-2,5%4]", ["17_0", "17_1", "17_2", "17_5"]),
-        ("17_[0-6:3%4]", ["17_0", "17_3", "17_6"]),
-        ("17_[1,3,...]", ["17_1", "17_3"]),
-    ],
-)
-def test_names_for_several_elements_are_taken_apart(name: str, elements: list[str]) -> None:
-    assert expand_id(name) == elements
+def test_a_job_warns_that_the_code_changed_since_it_was_submitted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = [tmp_path / "mine/runs/a"]
+    jobs = Jobs(tmp_path / "mine")
+    jobs.add({"7_0": ["a"]}, commit=git_commit())
+    jobs.add({"8_0": ["a"]}, commit="another")
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    for job, message in (("7", ""), ("8", "was at another at submission")):
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", job)
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "0")
+        warn_of_other_code(runs)
+        assert message in caplog.text
+        assert bool(caplog.text) == bool(message)
 
 
 REQUEUED = [
@@ -131,31 +134,31 @@ REQUEUED = [
 
 
 @pytest.mark.parametrize(("code", "restarts", "state", "requeued"), REQUEUED)
-def test_the_batch_script_requeues_what_was_told_to_stop(
+def test_the_batch_script_requeues_a_stopped_job(
     code: str, restarts: str, state: str, requeued: bool, tmp_path: Path
 ) -> None:
     job = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "8", "SLURM_ARRAY_TASK_ID": "1"}
-    ended, did = after_srun(code, state, tmp_path, SLURM_RESTART_COUNT=restarts, **job)
-    assert ended == int(code), "the exit code is passed on"
-    assert did == ("requeue 8_1\n" if requeued else "")
+    exit_code, request = after_srun(code, state, tmp_path, SLURM_RESTART_COUNT=restarts, **job)
+    assert exit_code == int(code), "the exit code is passed on"
+    assert request == ("requeue 8_1\n" if requeued else "")
 
 
 def after_srun(code: str, state: str, folder: Path, **job: str) -> tuple[int, str]:
-    """Run what follows srun; return its exit code, and what it asked scontrol for."""
-    for name, text in (("squeue", f"echo {state}"), ("scontrol", 'echo "$@" > "$0.did"')):
+    """Run the lines after srun; return the exit code, and the arguments of scontrol."""
+    for name, text in (("squeue", f"echo {state}"), ("scontrol", 'echo "$@" > "$0.arguments"')):
         (folder / name).write_text(f"#!/bin/bash\n{text}\n")
         (folder / name).chmod(0o755)
     script = ["bash", str(ROOT / "suite/sweeps/requeue.sh"), code, str(folder)]
     path = {"PATH": f"{folder}:{os.environ['PATH']}"}
-    ended = subprocess.run(script, env=path | job, capture_output=True, check=False)
-    did = folder / "scontrol.did"
-    return ended.returncode, did.read_text() if did.exists() else ""
+    done = subprocess.run(script, env=path | job, capture_output=True, check=False)
+    arguments = folder / "scontrol.arguments"
+    return done.returncode, arguments.read_text() if arguments.exists() else ""
 
 
-def test_one_of_several_processes_that_was_told_to_stop_suffices(tmp_path: Path) -> None:
+def test_one_stopped_process_of_several_suffices(tmp_path: Path) -> None:
     (tmp_path / "9.0.stopped").touch()
     job = {"SLURM_JOB_ID": "9", "SLURM_RESTART_COUNT": "1"}
     assert after_srun("137", "RUNNING", tmp_path, **job) == (137, ""), "that was an earlier attempt"
-    _, did = after_srun("137", "RUNNING", tmp_path, SLURM_JOB_ID="9")  # another was killed
-    assert did == "requeue 9\n"
+    _, request = after_srun("137", "RUNNING", tmp_path, SLURM_JOB_ID="9")  # another was killed
+    assert request == "requeue 9\n"
     assert not list(tmp_path.glob("*.stopped"))

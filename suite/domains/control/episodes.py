@@ -1,4 +1,4 @@
-"""Recorded episodes: Minari's format, read and written, D4RL's, read; and n-step transitions.
+"""Recorded episodes in the formats of Minari and D4RL, and their n-step transitions.
 
 Shapes: T actions of an episode, O observation entries, D action entries, N transitions.
 """
@@ -16,20 +16,20 @@ from torch import Tensor
 from suite.config.fields import ConfigError
 
 Array = NDArray[np.float32]
-NAMES = ("observations", "actions", "rewards", "terminals")  # of a D4RL file, without the optional
+FIELDS = ("observations", "actions", "rewards", "terminals")  # required in a D4RL file
 
 
 class Episode(NamedTuple):
-    """What happened between two resets."""
+    """The steps between two resets."""
 
     observations: Array  # [T + 1, O], the last one after the last action
     actions: Array  # [T, D], within ±1
     rewards: Array  # [T]
-    terminated: bool  # else it was cut off
+    terminated: bool  # otherwise it was cut off
 
 
-class Recorded(NamedTuple):
-    """Transitions of n actions each, as in the replay, and what followed each in its episode."""
+class Transitions(NamedTuple):
+    """Transitions of n actions each, as in the replay, with the return that followed."""
 
     observation: Tensor  # [N, O]
     action: Tensor  # [N, D]
@@ -54,7 +54,7 @@ def read(path: Path) -> list[Episode]:
 
 
 def check(episode: Episode, where: str) -> None:
-    """Raise ConfigError for what nobody can learn from."""
+    """Raise ConfigError where lengths differ, numbers are not finite or actions out of bounds."""
     lengths = (len(episode.observations) - 1, len(episode.actions), len(episode.rewards))
     if len(set(lengths)) > 1:
         raise ConfigError(
@@ -79,32 +79,32 @@ def read_minari(folder: Path) -> list[Episode]:
     centre, half = (low + high) / 2, (high - low) / 2
     return [
         Episode(
-            flat(found.observations),
-            flat((found.actions - centre) / half),
-            np.asarray(found.rewards, np.float32),
-            bool(found.terminations[-1]),
+            flatten(episode.observations),
+            flatten((episode.actions - centre) / half),
+            np.asarray(episode.rewards, np.float32),
+            bool(episode.terminations[-1]),
         )
-        for found in data.iterate_episodes()
+        for episode in data.iterate_episodes()
     ]
 
 
-def flat(values: Any) -> Array:
+def flatten(values: Any) -> Array:
     """Return observations as one vector each, [T, O]; named ones in the order of their names."""
     if isinstance(values, dict):
-        return np.concatenate([flat(values[name]) for name in sorted(values)], 1)
-    found: Array = np.asarray(values, np.float32)
-    return found.reshape(len(found), -1)
+        return np.concatenate([flatten(values[name]) for name in sorted(values)], 1)
+    array: Array = np.asarray(values, np.float32)
+    return array.reshape(len(array), -1)
 
 
 def read_d4rl(path: Path) -> list[Episode]:
-    """Read a D4RL file: one long row of steps, with flags where an episode ended or was cut off."""
+    """Read a D4RL file: arrays over all steps, with flags where an episode ended or was cut off."""
     import h5py
 
     with h5py.File(path) as file:
-        missing = [name for name in NAMES if name not in file]
+        missing = [name for name in FIELDS if name not in file]
         if missing:
             raise KeyError(f"it lacks {', '.join(missing)}")
-        observations, actions, rewards, terminals = (np.asarray(file[name]) for name in NAMES)
+        observations, actions, rewards, terminals = (np.asarray(file[name]) for name in FIELDS)
         cut = np.asarray(file["timeouts"]) if "timeouts" in file else np.zeros(len(rewards))
         following = np.asarray(file["next_observations"]) if "next_observations" in file else None
     ends = np.flatnonzero(terminals.astype(bool) | cut.astype(bool)) + 1
@@ -113,21 +113,21 @@ def read_d4rl(path: Path) -> list[Episode]:
         bounds.append(len(rewards))
     episodes = []
     for start, end in pairwise(bounds):
-        over = bool(terminals[end - 1])
-        seen = observations[start:end]
+        ended = bool(terminals[end - 1])
+        visited = observations[start:end]
         if following is not None:
-            seen = np.concatenate([seen, following[end - 1 : end]])
-        elif over:
-            seen = np.concatenate([seen, seen[-1:]])  # nothing follows: it is not looked at
-        else:  # what came after the last action was not kept, so that this one is not used
+            visited = np.concatenate([visited, following[end - 1 : end]])
+        elif ended:
+            visited = np.concatenate([visited, visited[-1:]])  # not used after a termination
+        else:  # the last observation is missing, so that the last action is not used
             end -= 1
         if end > start:
             episodes.append(
                 Episode(
-                    flat(seen),
-                    flat(actions[start:end]),
+                    flatten(visited),
+                    flatten(actions[start:end]),
                     np.asarray(rewards[start:end], np.float32),
-                    over,
+                    ended,
                 )
             )
     return episodes
@@ -149,32 +149,32 @@ def write_minari(folder: Path, episodes: Sequence[Episode], metadata: dict[str, 
     )
     buffers = []
     for number, episode in enumerate(episodes):
-        over = np.zeros(len(episode.rewards), bool)
-        over[-1] = True
+        ended = np.zeros(len(episode.rewards), bool)
+        ended[-1] = True
         buffers.append(
             EpisodeBuffer(
                 id=number,
                 observations=episode.observations,
                 actions=episode.actions,
                 rewards=episode.rewards,
-                terminations=over & episode.terminated,
-                truncations=over & (not episode.terminated),
+                terminations=ended & episode.terminated,
+                truncations=ended & (not episode.terminated),
             )
         )
     storage.update_episodes(buffers)
     storage.update_metadata({"dataset_id": folder.name, "minari_version": version, **metadata})
 
 
-def transitions(episodes: Sequence[Episode], n_step: int, discount: float) -> Recorded:
+def transitions(episodes: Sequence[Episode], n_step: int, discount: float) -> Transitions:
     """Return the n-step transitions of episodes, one for each action."""
-    parts = [of_episode(episode, n_step, discount) for episode in episodes]
-    return Recorded(
+    parts = [transitions_of_episode(episode, n_step, discount) for episode in episodes]
+    return Transitions(
         *(torch.from_numpy(np.concatenate(column)) for column in zip(*parts, strict=True))
     )
 
 
-def of_episode(episode: Episode, n_step: int, discount: float) -> tuple[Array, ...]:
-    """Return the columns of one episode's transitions; at its end they span what is left."""
+def transitions_of_episode(episode: Episode, n_step: int, discount: float) -> tuple[Array, ...]:
+    """Return the columns of one episode's transitions; at its end they span fewer actions."""
     count = len(episode.rewards)
     reward, to_go = np.zeros(count), np.zeros(count + 1)
     for i in range(min(n_step, count)):
@@ -193,7 +193,7 @@ def of_episode(episode: Episode, n_step: int, discount: float) -> tuple[Array, .
 
 
 def describe(episodes: Sequence[Episode]) -> str:
-    """Say in a line what the episodes are."""
+    """Return a line that describes episodes."""
     returns = np.array([episode.rewards.sum() for episode in episodes])
     steps = sum(len(episode.rewards) for episode in episodes)
     return (

@@ -1,4 +1,4 @@
-"""How good a policy is in its environment. Shapes: T steps of an episode, O observation entries."""
+"""Evaluation of a policy. Shapes: T steps of an episode, O observation entries."""
 
 import logging
 from typing import NamedTuple
@@ -15,21 +15,21 @@ from suite.policies.divergences import gaussian_kl
 logger = logging.getLogger(__name__)
 
 
-class Played(NamedTuple):
+class Rollouts(NamedTuple):
     """Episodes of a policy."""
 
     rewards: list[list[float]]  # [T] of each
-    seen: list[Tensor]  # [T, O] of each
+    observations: list[Tensor]  # [T, O] of each
 
-    def discounted(self, discount: float) -> list[float]:
-        """Return the discounted return of each."""
+    def discounted_returns(self, discount: float) -> list[float]:
+        """Return the discounted return of each episode."""
         return [discounted_sum(episode, discount) for episode in self.rewards]
 
 
 @torch.no_grad()
-def play(env: Environments, policy: ActorCritic, count: int) -> Played:
-    """Return the first so many episodes of a single environment under the mean action."""
-    played = Played([], [])
+def roll_out(env: Environments, policy: ActorCritic, count: int) -> Rollouts:
+    """Return the first `count` episodes of a single environment under the mean action."""
+    rollouts = Rollouts([], [])
     env.restart()
     for _ in range(count):
         episode, observations, over = [], [], False
@@ -42,38 +42,38 @@ def play(env: Environments, policy: ActorCritic, count: int) -> Played:
                 raise UnusableObservation(f"in an evaluation, {error}") from None
             episode.append(outcome.reward.item())
             over = bool(outcome.terminated | outcome.truncated)
-        played.rewards.append(episode)
-        played.seen.append(torch.cat(observations))
-    return played
+        rollouts.rewards.append(episode)
+        rollouts.observations.append(torch.cat(observations))
+    return rollouts
 
 
 @torch.no_grad()
 def measure(
-    policy: ActorCritic, start: ActorCritic, played: Played, discount: float
+    policy: ActorCritic, initial_policy: ActorCritic, rollouts: Rollouts, discount: float
 ) -> dict[str, float]:
-    """Return the mean return, and what it rests on.
+    """Return the mean return as `score`, and what explains it.
 
-    `kl` is KL(π₀ ‖ π) from the policy of the start, a mean over the states seen; `q` is what the
-    critic expects of the first states, `discounted_return` what followed.
+    `kl` is KL(π₀ ‖ π) from the initial policy, a mean over the visited states; `q` is the critic's
+    value of the first states, and `discounted_return` the return that followed.
     """
-    states = policy.normalized(torch.cat(played.seen))
-    now, then = policy.actor(states), start.actor(states)
-    first = policy.normalized(torch.cat([states_of[:1] for states_of in played.seen]))
+    states = policy.normalized(torch.cat(rollouts.observations))
+    current, initial = policy.actor(states), initial_policy.actor(states)
+    first = policy.normalized(torch.cat([episode[:1] for episode in rollouts.observations]))
     expected = policy.value(first, policy.actor(first).mean[:, None])
-    discounted = played.discounted(discount)
+    discounted = rollouts.discounted_returns(discount)
     return {
-        "score": sum(map(sum, played.rewards)) / len(played.rewards),
-        "kl": gaussian_kl(then, now).total().mean().item(),
-        "std": now.std.mean().item(),
+        "score": sum(map(sum, rollouts.rewards)) / len(rollouts.rewards),
+        "kl": gaussian_kl(initial, current).total().mean().item(),
+        "std": current.std.mean().item(),
         "q": expected.mean().item(),
         "discounted_return": sum(discounted) / len(discounted),
     }
 
 
-def check_support(settings: TaskConfig, found: list[float], begun: bool) -> None:
-    """Raise ConfigError, later warn, where a categorical critic cannot express the values."""
+def check_support(settings: TaskConfig, values: list[float], begun: bool) -> None:
+    """Raise ConfigError where a categorical critic cannot express values; warn if `begun`."""
     low, high = settings.support()
-    beyond = [value for value in found if not low <= value <= high]
+    beyond = [value for value in values if not low <= value <= high]
     if settings.critic.head != "two_hot" or not beyond:
         return
     message = (

@@ -13,7 +13,7 @@ LARGEST_MEAN = 1.2  # beyond the bound, so that the clipped mean can be the boun
 
 
 class Torso(nn.Module):
-    """What follows the first linear layer: LayerNorm and tanh, then ReLU layers."""
+    """The layers after the first linear one: LayerNorm and tanh, then ReLU layers."""
 
     def __init__(self, settings: NetworkConfig, outputs: int) -> None:
         super().__init__()
@@ -32,9 +32,9 @@ class Torso(nn.Module):
 
 
 class Actor(nn.Module):
-    """A diagonal Gaussian over actions, its mean within ±1.2; what leaves ±1 is clipped where used.
+    """A diagonal Gaussian over actions, its mean within ±1.2; users clip actions to ±1.
 
-    A mean that is far out loses its way back: all samples are clipped to the same action.
+    The mean is bounded as a mean far outside ±1 gets no gradient: all samples are clipped alike.
     """
 
     def __init__(self, settings: TaskConfig, observation_size: int, action_size: int) -> None:
@@ -64,7 +64,7 @@ class Actor(nn.Module):
 class Critic(nn.Module):
     """Q of clipped actions: a number, or a categorical over evenly spaced values.
 
-    The categorical starts even, so that all actions look good until they have been tried.
+    The categorical starts uniform: an optimistic value for all actions until they are tried.
     """
 
     def __init__(self, settings: TaskConfig, observation_size: int, action_size: int) -> None:
@@ -97,7 +97,7 @@ class Critic(nn.Module):
 
 
 def two_hot(target: Tensor, support: Tensor) -> Tensor:
-    """Return the categorical on the two neighbours of each target whose mean it is, [B, bins].
+    """Return the categorical on two neighbouring values whose mean is the target, [B, bins].
 
     Targets outside the support count as its nearest end. Shapes: target [B], support [bins].
     """
@@ -107,8 +107,8 @@ def two_hot(target: Tensor, support: Tensor) -> Tensor:
     lower = position.floor().clamp(max=bins - 2)
     share = (position - lower).unsqueeze(-1)
     index = lower.long().unsqueeze(-1)
-    found = torch.zeros(len(target), bins, dtype=target.dtype, device=target.device)
-    return found.scatter(1, index, 1 - share).scatter(1, index + 1, share)
+    zeros = torch.zeros(len(target), bins, dtype=target.dtype, device=target.device)
+    return zeros.scatter(1, index, 1 - share).scatter(1, index + 1, share)
 
 
 class Normalizer(nn.Module):
@@ -125,7 +125,7 @@ class Normalizer(nn.Module):
 
     @torch.no_grad()
     def update(self, observation: Tensor) -> None:
-        """Take in observations, [N, O]."""
+        """Add observations, [N, O]."""
         self.count += len(observation)
         change = observation - self.mean
         self.mean += change.sum(0) / self.count
@@ -138,7 +138,7 @@ class Normalizer(nn.Module):
 
 
 class ActorCritic(nn.Module):
-    """What is trained; its copy is the reference policy and the target critic in one."""
+    """The trained networks; a copy is the reference policy and the target critic."""
 
     def __init__(self, settings: TaskConfig, observation_size: int, action_size: int) -> None:
         super().__init__()
@@ -149,11 +149,11 @@ class ActorCritic(nn.Module):
         self.critics = nn.ModuleList(Critic(settings, *sizes) for _ in range(count))
 
     def normalized(self, observation: Tensor) -> Tensor:
-        """Return the observation as the networks see it, [..., O]."""
+        """Return the observation as the networks take it, [..., O]."""
         if self.normalizer is None:
             return observation
-        found: Tensor = self.normalizer(observation)
-        return found
+        normalized: Tensor = self.normalizer(observation)
+        return normalized
 
     def each_critic(self) -> list[Critic]:
         """Return the critics."""

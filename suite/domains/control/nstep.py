@@ -1,4 +1,4 @@
-"""n-step returns, built while acting."""
+"""n-step transitions, built while acting."""
 
 from collections import deque
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Transition(NamedTuple):
-    """What the replay keeps of up to n actions in a row."""
+    """Up to n successive actions, as stored in the replay."""
 
     observation: Tensor  # [O], where the first action was taken
     action: Tensor  # [D], the first action
@@ -20,7 +20,7 @@ class Transition(NamedTuple):
 class NStepWindow:
     """The last actions of one environment, until their n-step returns are complete.
 
-    A transition spans n actions. At the end of an episode the remaining ones span what is left:
+    A transition spans n actions, and fewer at the end of an episode:
     after a termination nothing follows, so their discount is 0; after a truncation, such as a time
     limit, the last observation is bootstrapped from as usual.
     """
@@ -39,16 +39,16 @@ class NStepWindow:
         terminated: bool,
         truncated: bool,
     ) -> list[Transition]:
-        """Take in one action, and return the transitions that are now complete.
+        """Add one action, and return the transitions that are now complete.
 
         Shapes: observations [O], action [D].
         """
         self.window.append((observation, action, reward))
-        found = []
+        complete = []
         while self.window and (len(self.window) >= self.n_step or terminated or truncated):
-            found.append(self.first(next_observation, terminated))
+            complete.append(self.first(next_observation, terminated))
             self.window.popleft()
-        return found
+        return complete
 
     def first(self, next_observation: Tensor, terminated: bool) -> Transition:
         """Return the transition from the oldest observation to the newest."""
@@ -67,5 +67,5 @@ class NStepWindow:
         return [{"observation": o, "action": a, "reward": r} for o, a, r in self.window]
 
     def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        """Continue with a window."""
+        """Restore a window."""
         self.window = deque((e["observation"], e["action"], e["reward"]) for e in state)

@@ -15,8 +15,8 @@ from torch import Tensor
 from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError
 from suite.domains.control.environments import Environments
-from suite.domains.control.episodes import Recorded, describe, read, transitions
-from suite.domains.control.evaluation import check_support, measure, play
+from suite.domains.control.episodes import Transitions, describe, read, transitions
+from suite.domains.control.evaluation import check_support, measure, roll_out
 from suite.domains.control.networks import ActorCritic
 from suite.domains.control.offline_config import OfflineConfig
 from suite.domains.control.recording import recording_folder
@@ -32,11 +32,11 @@ SHARE_WINDOW = 65_536  # labels over which their shares are averaged
 
 
 class OfflineBatch(NamedTuple):
-    """Recorded transitions, labelled by the advantage of the action that was taken."""
+    """Recorded transitions, labelled by the advantage of the recorded action."""
 
     observation: Tensor  # [B, O]
     action: Tensor  # [B, D]
-    asked: Tensor  # [B, D], the action for which the critic learns the target
+    critic_action: Tensor  # [B, D], the action of which the critic learns the target
     target: Tensor  # [B]
     advantage: Tensor  # [B, 1]
     labels: Labels  # [B, 1] each, as the learner sees them
@@ -45,12 +45,12 @@ class OfflineBatch(NamedTuple):
 class Offline:
     """Accept recorded actions that are better than the policy's own, reject others, clone all.
 
-    The anchor is behaviour cloning of all the data: KL(π_ref ‖ π) of whoever acted there, up to a
-    constant (arXiv 2410.04166, §5.3). The reference is the target of actor and critic.
+    The anchor is behaviour cloning of all data: KL(π_ref ‖ π) with the recorded behaviour as π_ref,
+    up to a constant (arXiv 2410.04166, §5.3). The reference holds the target actor and critic.
     """
 
     dimensions = None
-    evaluation_stream = (1,)  # what the seeds of its episodes begin with, as in control
+    evaluation_stream = (1,)  # the first part of the seeds of its episodes, as in control
 
     def __init__(self, settings: OfflineConfig, parts: DomainParts) -> None:
         self.settings = settings
@@ -68,52 +68,62 @@ class Offline:
         if self.policy.normalizer is not None:
             self.policy.normalizer.update(self.data.observation)
         self.reference = copy.deepcopy(self.policy).requires_grad_(False)
-        self.start = copy.deepcopy(self.policy).requires_grad_(False)
+        self.initial_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self.true_shares = RunningShares(Shares(0.5, 0.5), SHARE_WINDOW)
         self.evaluation: Environments | None = None
-        self.drawn = 0
+        self.batches_drawn = 0
 
     def train_dataloader(self) -> Iterator[OfflineBatch]:
         """Yield labelled transitions, drawn from the data with replacement."""
         while True:
-            self.drawn += 1
+            self.batches_drawn += 1
             yield self.draw()
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """The device of the networks."""
         return next(self.policy.parameters()).device
 
     @torch.no_grad()
     def draw(self) -> OfflineBatch:
-        """Draw transitions, and judge their actions with the target critic."""
+        """Draw transitions, and label their actions by the target critic or by the returns."""
         size = self.settings.batch_size
         drawn = torch.randint(len(self.data.reward), (size,), generator=self.generator)
-        found = Recorded(
+        data = Transitions(
             *(column[distributed.local_slice(drawn)].to(self.device) for column in self.data)
         )
-        observation = self.policy.normalized(found.observation)
-        judge = self.by_critic if self.settings.advantage == "critic" else self.by_returns
-        asked, target, advantage = judge(found, observation)
+        observation = self.policy.normalized(data.observation)
+        judge = (
+            self.judge_by_critic if self.settings.advantage == "critic" else self.judge_by_returns
+        )
+        critic_action, target, advantage = judge(data, observation)
         labels = label_by_sign(advantage)
         self.true_shares.update(labels)
-        said = self.label_noise.apply(labels, self.shares)
-        return OfflineBatch(observation, found.action, asked, target, advantage, said)
+        visible = self.label_noise.apply(labels, self.shares)
+        return OfflineBatch(observation, data.action, critic_action, target, advantage, visible)
 
-    def by_critic(self, found: Recorded, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return Q's action and target, and Q(s, a) − mean_k Q(s, a_k), a_k of the policy."""
-        following = self.policy.normalized(found.next_observation)
-        next_q = self.reference.value(following, self.own_actions(following)).mean(1)
-        actions = torch.cat([found.action[:, None], self.own_actions(observation)], 1)
+    def judge_by_critic(
+        self, data: Transitions, observation: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the critic's action and target, and the advantage Q(s, a) − mean_k Q(s, a_k).
+
+        The actions a_k are drawn from the target policy.
+        """
+        next_observation = self.policy.normalized(data.next_observation)
+        own = self.own_actions(next_observation)
+        next_q = self.reference.value(next_observation, own).mean(1)
+        actions = torch.cat([data.action[:, None], self.own_actions(observation)], 1)
         q = self.reference.value(observation, actions)
         advantage = q[:, :1] - q[:, 1:].mean(1, keepdim=True)
-        return found.action, found.reward + found.discount * next_q, advantage
+        return data.action, data.reward + data.discount * next_q, advantage
 
-    def by_returns(self, found: Recorded, observation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the same with V in place of Q, which is the critic at one action, and returns."""
-        nothing = torch.zeros_like(found.action)
-        value = self.reference.value(observation, nothing[:, None])
-        return nothing, found.return_to_go, found.return_to_go[:, None] - value
+    def judge_by_returns(
+        self, data: Transitions, observation: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same for returns and a state value, which is the critic at action 0."""
+        zero = torch.zeros_like(data.action)
+        value = self.reference.value(observation, zero[:, None])
+        return zero, data.return_to_go, data.return_to_go[:, None] - value
 
     def own_actions(self, observation: Tensor) -> Tensor:
         """Draw K actions of the target policy, [B, K, D] from [B, O]."""
@@ -131,7 +141,7 @@ class Offline:
         return self.label_noise.shares(self.true_shares.value)
 
     def feedback(self, batch: OfflineBatch) -> Feedback:
-        """Return the density of the recorded actions, whose loss on all of them anchors."""
+        """Return log-densities of the recorded actions; the KL is behaviour cloning."""
         actions = batch.action[:, None]
         logp = self.policy.actor(batch.observation).per_context().log_prob(actions)
         with torch.no_grad():
@@ -148,11 +158,13 @@ class Offline:
 
     def auxiliary_losses(self, batch: OfflineBatch) -> dict[str, Tensor]:
         """Return the critic's loss."""
-        return {"critic": self.policy.critic_loss(batch.observation, batch.asked, batch.target)}
+        return {
+            "critic": self.policy.critic_loss(batch.observation, batch.critic_action, batch.target)
+        }
 
     def diagnostics(self) -> dict[str, float]:
-        """Return how often the data have been gone through."""
-        return {"epoch": self.drawn * self.settings.batch_size / len(self.data.reward)}
+        """Return the number of passes over the data."""
+        return {"epoch": self.batches_drawn * self.settings.batch_size / len(self.data.reward)}
 
     def acting_policy(self) -> ActorCritic:
         """Return the policy on the CPU, where single observations are served fastest."""
@@ -160,7 +172,7 @@ class Offline:
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Return the mean return over fixed episodes and what it rests on: nobody learns from them.
+        """Return the mean return over fixed episodes, and what explains it; nothing is learned.
 
         Raises ConfigError where the data are of another environment than `domain.task`.
         """
@@ -175,30 +187,30 @@ class Offline:
                 f" {sizes[1]}"
             )
         policy = self.acting_policy()
-        played = play(env, policy, self.settings.eval_episodes)
+        rollouts = roll_out(env, policy, self.settings.eval_episodes)
         to_go = self.data.return_to_go
         extremes = [to_go.min().item(), to_go.max().item()]
-        check_support(self.settings, extremes, begun=self.drawn > 0)
-        return measure(policy, self.start, played, self.settings.discount)
+        check_support(self.settings, extremes, begun=self.batches_drawn > 0)
+        return measure(policy, self.initial_policy, rollouts, self.settings.discount)
 
     def film(self, path: Path) -> float:
         """Write the first evaluation episode as an MP4, and return its return."""
         return film(self, path)
 
     def save(self, folder: Path) -> None:
-        """Write the networks' weights; the run's config.yaml says what they are weights of."""
+        """Write the weights of the networks, whose settings are in the run's config.yaml."""
         torch.save(self.policy.state_dict(), folder / "actor_critic.pt")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the random stream and what was counted."""
+        """Return the random stream and the counters."""
         return {
             "generator": self.generator.get_state(),
             "shares": list(self.true_shares.value),
-            "drawn": self.drawn,
+            "drawn": self.batches_drawn,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from there."""
+        """Restore a state."""
         self.generator.set_state(state["generator"])
         self.true_shares.value = Shares(*state["shares"])
-        self.drawn = state["drawn"]
+        self.batches_drawn = state["drawn"]

@@ -4,6 +4,7 @@ Shapes: N environments, B states, K actions per state, O observation, D action e
 """
 
 import copy
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from suite.config.contracts import DomainParts
 from suite.domains.control.environments import Environments, Outcome
-from suite.domains.control.evaluation import check_support, measure, play
+from suite.domains.control.evaluation import check_support, measure, roll_out
 from suite.domains.control.networks import ActorCritic
 from suite.domains.control.nstep import NStepWindow, Transition
 from suite.domains.control.online_config import ControlConfig
@@ -29,27 +30,27 @@ SHARE_WINDOW = 65_536  # actions over which the shares of the labels are average
 
 
 class ControlBatch(NamedTuple):
-    """Transitions for the critic, and at their ends labelled actions of the reference."""
+    """Transitions for the critic, and labelled actions of the reference at their last states."""
 
     observation: Tensor  # [B, O]
     action: Tensor  # [B, D]
     target: Tensor  # [B], n-step return with bootstrap
-    next_observation: Tensor  # [B, O], the states where the policy is improved
-    reference: Gaussian  # [B, D] each, there
-    samples: Tensor  # [B, K, D], drawn from it; not clipped
+    next_observation: Tensor  # [B, O], the states at which the policy is improved
+    reference: Gaussian  # [B, D] each, at these states
+    samples: Tensor  # [B, K, D], of the reference; not clipped
     score: Tensor  # [B, K], the target critic's Q, less for actions out of bounds
     labels: Labels  # [B, K] each, as the learner sees them
 
 
 class Control:
-    """Act, keep transitions, and improve the policy on actions that the target critic judges.
+    """Act, store transitions, and improve the policy on actions scored by the target critic.
 
     As in MPO the same K actions, drawn from the reference at a transition's last state, serve the
     policy and, by their mean Q, the critic's target. The reference is a copy of actor and critic:
-    the reference policy and the target critic follow together.
+    reference policy and target critic are updated together.
     """
 
-    training_stream, evaluation_stream = (0,), (1,)  # what the seeds of their episodes begin with
+    training_stream, evaluation_stream = (0,), (1,)  # the first part of the seeds of their episodes
 
     def __init__(self, settings: ControlConfig, parts: DomainParts) -> None:
         self.settings = settings
@@ -62,13 +63,13 @@ class Control:
         self.dimensions = self.environments.action_size
         self.policy = ActorCritic(settings, *sizes)
         self.reference = copy.deepcopy(self.policy).requires_grad_(False)
-        self.start = copy.deepcopy(self.policy).requires_grad_(False)
+        self.initial_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self.replay = Replay(settings.replay_size, *sizes, parts.seed)
         self.windows = [
             NStepWindow(settings.n_step, settings.discount) for _ in range(settings.num_envs)
         ]
         self.evaluation: Environments | None = None
-        self.owed = 0.0  # batches that the environment steps so far still entitle to
+        self.update_budget = 0.0  # batches that are due after the environment steps so far
         self.returns = [0.0] * settings.num_envs
         self.last_return = float("nan")
         half = settings.labels == "sign"
@@ -79,24 +80,24 @@ class Control:
         self.true_shares = RunningShares(start, SHARE_WINDOW)
 
     def train_dataloader(self) -> Iterator[ControlBatch]:
-        """Act as the ratio of updates demands, and yield labelled batches from the replay."""
+        """Act in the ratio of updates to steps, and yield labelled batches from the replay."""
         while True:
-            while self.environments.steps < self.settings.warmup or self.owed < 1:
+            while self.environments.steps < self.settings.warmup or self.update_budget < 1:
                 before = self.environments.steps
                 self.act()
                 taken = self.environments.steps - before
-                self.owed += taken * self.settings.updates_per_env_step
-            self.owed -= 1
+                self.update_budget += taken * self.settings.updates_per_env_step
+            self.update_budget -= 1
             yield self.draw()
 
     @torch.no_grad()
     def act(self) -> None:
-        """Take a few actions in every environment and put complete transitions into the replay."""
+        """Take several actions in every environment and store the complete transitions."""
         policy, transitions = self.acting_policy(), []
         for _ in range(max(1, self.settings.acting_steps // self.settings.action_repeat)):
             observation = self.environments.observation
             action = self.explore(policy, observation)
-            outcome = self.take(action)
+            outcome = self.step_environments(action)
             if self.policy.normalizer is not None:
                 self.policy.normalizer.update(outcome.next_observation.to(self.device))
             rewards, terminated, truncated = (part.tolist() for part in outcome[1:])
@@ -111,12 +112,12 @@ class Control:
         if transitions:
             self.replay.extend(transitions)
 
-    def take(self, action: Tensor) -> Outcome:
+    def step_environments(self, action: Tensor) -> Outcome:
         """Act once in every environment, [N, D]."""
         return self.environments.step(action)
 
     def explore(self, policy: ActorCritic, observation: Tensor) -> Tensor:
-        """Return actions of the policy, uniform ones in the beginning, [N, D] of [N, O]."""
+        """Return actions of the policy, uniform ones during the warm-up, [N, D] from [N, O]."""
         shape = (len(observation), self.dimensions)
         if self.environments.steps < self.settings.warmup:
             return 2 * torch.rand(shape, generator=self.generator) - 1
@@ -130,30 +131,30 @@ class Control:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """The device of the networks."""
         return next(self.policy.parameters()).device
 
     @torch.no_grad()
     def draw(self) -> ControlBatch:
-        """Sample transitions, draw K actions of the reference at their ends, and label them."""
+        """Sample transitions, draw K actions of the reference at their last states, label them."""
         size, samples, device = self.settings.batch_size, self.settings.samples, self.device
-        found = Transition(
+        transition = Transition(
             *(distributed.local_slice(x).to(device) for x in self.replay.sample(size))
         )
-        observation = self.policy.normalized(found.observation)
-        next_observation = self.policy.normalized(found.next_observation)
+        observation = self.policy.normalized(transition.observation)
+        next_observation = self.policy.normalized(transition.next_observation)
         reference = self.reference.actor(next_observation)
         noise = torch.randn(size, samples, self.dimensions, generator=self.generator)
         noise = distributed.local_slice(noise).to(device)
         actions = reference.mean[:, None] + reference.std[:, None] * noise
         q = self.reference.value(next_observation, actions)
-        score = q - self.settings.bound_penalty * beyond_bounds(actions)
+        score = q - self.settings.bound_penalty * bound_violation(actions)
         labels = self.label(score)
         self.true_shares.update(labels)
         return ControlBatch(
             observation=observation,
-            action=found.action,
-            target=found.reward + found.discount * q.mean(1),
+            action=transition.action,
+            target=transition.reward + transition.discount * q.mean(1),
             next_observation=next_observation,
             reference=reference,
             samples=actions,
@@ -162,7 +163,7 @@ class Control:
         )
 
     def label(self, score: Tensor) -> Labels:
-        """Accept and reject actions by their score, [B, K] each; the baseline is its mean."""
+        """Label actions by rank, or by their score against its mean over a state, [B, K] each."""
         if self.settings.labels == "rank":
             return label_by_rank(score, self.settings.top, self.settings.bottom)
         return label_by_sign(score - score.mean(1, keepdim=True))
@@ -192,27 +193,26 @@ class Control:
 
     def diagnostics(self) -> dict[str, float]:
         """Return environment steps so far, and the return of the last training episode."""
-        found = {"env_steps": float(self.environments.steps)}
-        if self.last_return == self.last_return:  # not before the first episode is over
-            found["episode_return"] = self.last_return
-        return found
+        metrics = {"env_steps": float(self.environments.steps)}
+        if not math.isnan(self.last_return):  # an episode is over
+            metrics["episode_return"] = self.last_return
+        return metrics
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Return the mean return of the mean action over fixed episodes, and what it rests on.
+        """Return the mean return of the mean action over fixed episodes, and what explains it.
 
-        `kl` is KL(π₀ ‖ π) from the policy of the start, a mean over the states seen; `q` is what
-        the critic expects of the first states, `discounted_return` what followed. Before the
-        first step ConfigError is raised where the critic's categorical head cannot express that.
+        The metrics are those of `measure`. Raises ConfigError, before the first step, where the
+        critic's categorical head cannot express the returns.
         """
         if self.evaluation is None:
             self.evaluation = Environments(self.settings, self.evaluation_stream, 1)
         policy, count = self.acting_policy(), self.settings.eval_episodes
-        played = play(self.evaluation, policy, count)
+        rollouts = roll_out(self.evaluation, policy, count)
         begun = self.environments.steps > 0
-        check_support(self.settings, played.discounted(self.settings.discount), begun)
+        check_support(self.settings, rollouts.discounted_returns(self.settings.discount), begun)
         return {
-            **measure(policy, self.start, played, self.settings.discount),
+            **measure(policy, self.initial_policy, rollouts, self.settings.discount),
             "env_steps": float(self.environments.steps),
         }
 
@@ -221,35 +221,35 @@ class Control:
         return film(self, path)
 
     def save(self, folder: Path) -> None:
-        """Write the networks' weights; the run's config.yaml says what they are weights of."""
+        """Write the weights of the networks, whose settings are in the run's config.yaml."""
         torch.save(self.policy.state_dict(), folder / "actor_critic.pt")
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that acting and replay depend on."""
+        """Return the state of acting and replay."""
         return {
             "generator": self.generator.get_state(),
             "environments": self.environments.state_dict(),
             "windows": [window.state_dict() for window in self.windows],
             "replay": self.replay.state_dict(),
             "shares": list(self.true_shares.value),
-            "owed": self.owed,
+            "owed": self.update_budget,
             "returns": list(self.returns),
             "last_return": self.last_return,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue acting and sampling from a state."""
+        """Restore a state."""
         self.generator.set_state(state["generator"])
         self.environments.load_state_dict(state["environments"])
         for window, saved in zip(self.windows, state["windows"], strict=True):
             window.load_state_dict(saved)
         self.replay.load_state_dict(state["replay"])
         self.true_shares.value = Shares(*state["shares"])
-        self.owed = state["owed"]
+        self.update_budget = state["owed"]
         self.returns = list(state["returns"])
         self.last_return = state["last_return"]
 
 
-def beyond_bounds(action: Tensor) -> Tensor:
+def bound_violation(action: Tensor) -> Tensor:
     """Return the squared distance to the nearest action within ±1, [...] from [..., D]."""
     return (action - action.clamp(-1, 1)).square().sum(-1)

@@ -1,4 +1,4 @@
-"""Episodes of a control run while it learns, and a mixture of good and bad ones of them.
+"""Recorded episodes of a control run while it learns, and a mixture of good and bad ones.
 
 Made once, then cached by what determines them. A kill costs the steps since the last checkpoint.
 """
@@ -37,13 +37,13 @@ from suite.system.files import write_with
 
 logger = logging.getLogger(__name__)
 
-RECIPE = 1  # raise when the code below changes what comes out for the same settings
-LR, EVERY, COVARIANCE_WEIGHT = 6e-4, 100, 100.0  # of configs/control
-SAVED_EVERY = 1000  # updates
+RECIPE = 1  # increase when a change of the code below changes the episodes of equal settings
+LR, REFERENCE_EVERY, COVARIANCE_WEIGHT = 6e-4, 100, 100.0  # of configs/control
+SAVED_EVERY = 1000  # updates between two checkpoints
 
 
 class Recording(Control):
-    """Control that remembers whole episodes as they were acted, random actions and all."""
+    """Control that stores whole episodes, random actions included."""
 
     def __init__(self, settings: ControlConfig, parts: DomainParts) -> None:
         super().__init__(settings, parts)
@@ -51,10 +51,10 @@ class Recording(Control):
         self.episodes: list[dict[str, Tensor]] = []
 
     @override
-    def take(self, action: Tensor) -> Outcome:
-        """Act once, and keep what happened."""
+    def step_environments(self, action: Tensor) -> Outcome:
+        """Act once, and store the step."""
         before = self.environments.observation
-        outcome = super().take(action)
+        outcome = super().step_environments(action)
         self.current.append([before[0], action[0], outcome.reward[0].float()])
         terminated = bool(outcome.terminated[0])
         if terminated or bool(outcome.truncated[0]):
@@ -72,20 +72,19 @@ class Recording(Control):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        """Return all of it."""
-        kept = {"current": self.current, "episodes": self.episodes}
-        return super().state_dict() | kept
+        """Return the state of acting and replay, and the episodes."""
+        return super().state_dict() | {"current": self.current, "episodes": self.episodes}
 
     @override
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from there."""
+        """Restore a state."""
         super().load_state_dict(state)
         self.current, self.episodes = state["current"], state["episodes"]
 
 
 def recording_folder(settings: OfflineConfig, cache: Path) -> Path:
-    """Return the folder of the mixture, making it where the cache is empty; raises ConfigError."""
-    folder = cache / f"{settings.task}-{signature(settings)}"
+    """Return the folder of the mixture, recording it unless it is cached; raises ConfigError."""
+    folder = cache / f"{settings.task}-{mixture_signature(settings)}"
     checkpoint = cache / f".{settings.task}-{run_signature(settings)}.ckpt"
 
     def make(new: Path) -> None:
@@ -95,53 +94,53 @@ def recording_folder(settings: OfflineConfig, cache: Path) -> Path:
     return cached(folder, make, checkpoint)
 
 
-def signature(settings: OfflineConfig) -> str:
-    """Hash everything that determines the episodes."""
-    plan = settings.recording
-    return hashed({"run": run_signature(settings), "success": plan.success, "share": plan.share})
+def mixture_signature(settings: OfflineConfig) -> str:
+    """Hash everything that determines the chosen episodes."""
+    success, share = settings.recording.success, settings.recording.share
+    return hashed({"run": run_signature(settings), "success": success, "share": share})
 
 
 def run_signature(settings: OfflineConfig) -> str:
-    """Hash what determines the run, of which other settings may choose other episodes."""
-    plan = settings.recording
-    run = {"steps": plan.steps, "seed": plan.seed, "control": asdict(of_control(settings))}
-    return hashed({"recipe": RECIPE, **run})
+    """Hash what determines the run; settings of the mixture choose among its episodes."""
+    steps, seed = settings.recording.steps, settings.recording.seed
+    control = asdict(run_settings(settings))
+    return hashed({"recipe": RECIPE, "steps": steps, "seed": seed, "control": control})
 
 
 def hashed(values: dict[str, Any]) -> str:
-    """Return twelve hexadecimal digits that stand for values."""
+    """Return a hash of values, of twelve hexadecimal digits."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def of_control(settings: OfflineConfig) -> ControlConfig:
+def run_settings(settings: OfflineConfig) -> ControlConfig:
     """Return the settings of the run that is recorded."""
-    plan = settings.recording
+    recording = settings.recording
     return ControlConfig(
         task=settings.task,
         action_repeat=settings.action_repeat,
         episode_length=settings.episode_length,
-        batch_size=plan.batch_size,
-        warmup=plan.warmup,
-        actor=plan.network,
-        critic_network=plan.network,
+        batch_size=recording.batch_size,
+        warmup=recording.warmup,
+        actor=recording.network,
+        critic_network=recording.network,
         critic=CriticConfig(
             head=settings.critic.head, low=settings.critic.low, high=settings.critic.high
         ),
-        replay_size=plan.steps + 1000,
+        replay_size=recording.steps + 1000,
     )
 
 
 def record(settings: OfflineConfig, checkpoint: Path) -> list[Episode]:
-    """Learn with mixed feedback, and return all whole episodes on the way."""
-    plan = settings.recording
+    """Learn with mixed feedback, and return all whole episodes of the learning."""
+    run = settings.recording
     with torch.random.fork_rng(), one_thread():
-        torch.manual_seed(plan.seed)
+        torch.manual_seed(run.seed)
         domain = Recording(
-            of_control(settings),
+            run_settings(settings),
             DomainParts(
                 label_noise=LabelNoise("mixed"),
                 divergence="forward",
-                seed=plan.seed,
+                seed=run.seed,
                 cache=checkpoint.parent,
                 device=torch.device("cpu"),
             ),
@@ -151,10 +150,11 @@ def record(settings: OfflineConfig, checkpoint: Path) -> list[Episode]:
         )
         optimizer = torch.optim.AdamW(domain.policy.parameters(), lr=LR, weight_decay=0.0)
         updates = restore(checkpoint, domain, optimizer)
+        reference_update = ReferenceConfig(update="copy", every=REFERENCE_EVERY)
         batches = domain.train_dataloader()
         with progress_bar() as bar:
-            shown = bar.add_task(f"recording {settings.task}", total=plan.steps, episode=0.0)
-            while domain.environments.steps < plan.steps:
+            row = bar.add_task(f"recording {settings.task}", total=run.steps, episode=0.0)
+            while domain.environments.steps < run.steps:
                 batch = next(batches)
                 terms = objective(domain.feedback(batch), domain.shares)
                 loss = terms.loss + sum(domain.auxiliary_losses(batch).values())
@@ -162,12 +162,9 @@ def record(settings: OfflineConfig, checkpoint: Path) -> list[Episode]:
                 torch.autograd.backward(loss)
                 optimizer.step()
                 updates += 1
-                how = ReferenceConfig(update="copy", every=EVERY)
-                follow(domain.policy, domain.reference, how, updates)
+                follow(domain.policy, domain.reference, reference_update, updates)
                 if updates % SAVED_EVERY == 0:
-                    bar.update(
-                        shown, completed=domain.environments.steps, episode=domain.last_return
-                    )
+                    bar.update(row, completed=domain.environments.steps, episode=domain.last_return)
                     save(checkpoint, domain, optimizer, updates)
         save(checkpoint, domain, optimizer, updates)
     domain.environments.close()
@@ -182,7 +179,7 @@ def record(settings: OfflineConfig, checkpoint: Path) -> list[Episode]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute with one thread, as sums depend on how many share them: all record the same."""
+    """Compute with one thread, as sums depend on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -206,7 +203,7 @@ def save(path: Path, domain: Recording, optimizer: torch.optim.Optimizer, update
 
 
 def restore(path: Path, domain: Recording, optimizer: torch.optim.Optimizer) -> int:
-    """Continue an interrupted recording; return the updates so far."""
+    """Restore an interrupted recording; return the number of its updates."""
     if not path.exists():
         return 0
     state: dict[str, Any] = torch.load(path, weights_only=True)
@@ -222,16 +219,16 @@ def write_mixture(
     episodes: Sequence[Episode], settings: OfflineConfig, folder: Path, name: str
 ) -> list[Episode]:
     """Choose episodes, write them as a data set of this name that describes them, return them."""
-    plan = settings.recording
+    recording = settings.recording
     returns = [float(e.rewards.sum()) for e in episodes] or [0.0]
     middle = (min(returns) + max(returns)) / 2
-    success = middle if plan.success is None else plan.success
-    chosen = mixture(episodes, success, plan.share)
+    success = middle if recording.success is None else recording.success
+    chosen = mixture(episodes, success, recording.share)
     successes = sum(float(e.rewards.sum()) >= success for e in chosen)
     about = {
         "dataset_id": name,
         "description": (
-            f"{settings.task}: {len(chosen)} of the {len(episodes)} episodes of {plan.steps:,}"
+            f"{settings.task}: {len(chosen)} of the {len(episodes)} episodes of {recording.steps:,}"
             f" environment steps in which a policy learned; {successes} have a return of"
             f" {success:.4g} or more"
         ),
@@ -242,7 +239,7 @@ def write_mixture(
 
 
 def mixture(episodes: Sequence[Episode], success: float, share: float) -> list[Episode]:
-    """Return as many episodes as give this share of successful ones, evenly over time.
+    """Return as many episodes as possible with this share of successful ones, evenly over time.
 
     Raises ConfigError where there are no successful ones, or no others.
     """
@@ -257,14 +254,14 @@ def mixture(episodes: Sequence[Episode], success: float, share: float) -> list[E
         )
     per_good = (1 - share) / share
     if len(good) * per_good <= len(bad):
-        bad = evenly(bad, max(1, round(len(good) * per_good)))
+        bad = spread_evenly(bad, max(1, round(len(good) * per_good)))
     else:
-        good = evenly(good, max(1, round(len(bad) / per_good)))
+        good = spread_evenly(good, max(1, round(len(bad) / per_good)))
     return [episodes[i] for i in sorted(good + bad)]
 
 
-def evenly(items: list[int], count: int) -> list[int]:
-    """Return so many of the items, spread evenly."""
+def spread_evenly(items: list[int], count: int) -> list[int]:
+    """Return `count` of the items, spread evenly."""
     return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 

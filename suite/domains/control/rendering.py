@@ -10,7 +10,7 @@ BACKENDS = {"egl": ("EGL", "libegl1"), "osmesa": ("OSMesa", "libosmesa6")}
 
 
 def choose_renderer() -> None:
-    """Tell MuJoCo how to render, before it is imported; raises ConfigError where it cannot."""
+    """Choose MuJoCo's renderer before MuJoCo is imported; raises ConfigError where none works."""
     if os.environ.get("MUJOCO_GL") in BACKENDS:
         return
     if "mujoco" in sys.modules:

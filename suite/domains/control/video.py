@@ -1,4 +1,4 @@
-"""A look at a policy: one episode as an MP4, rendered without a screen."""
+"""A video of a policy: one episode as an MP4, rendered without a screen."""
 
 import os
 from pathlib import Path
@@ -20,38 +20,38 @@ def film(domain: "Control | Offline", path: Path) -> float:
     from suite.domains.control.environments import Environments
 
     settings, policy = domain.settings, domain.acting_policy()
-    picture = picture_of_gymnasium if settings.gymnasium else picture_of_control_suite
+    render = render_gymnasium if settings.gymnasium else render_control_suite
     env = Environments(settings, domain.evaluation_stream, 1, rendered=True)
     seconds = seconds_per_step(env.env, settings.gymnasium) * settings.action_repeat
     stride = max(1, round(1 / (seconds * FRAMES_PER_SECOND)))
     total, actions, over = 0.0, 0, False
-    fresh = path.with_name(f".{path.name}.partial.mp4")
-    with imageio.get_writer(fresh, fps=1 / (seconds * stride), macro_block_size=1) as writer:
+    temporary = path.with_name(f".{path.name}.partial.mp4")
+    with imageio.get_writer(temporary, fps=1 / (seconds * stride), macro_block_size=1) as writer:
         while not over:
             if actions % stride == 0:
-                writer.append_data(picture(env.env))  # type: ignore[attr-defined]
+                writer.append_data(render(env.env))  # type: ignore[attr-defined]
             with torch.no_grad():
                 mean, _ = policy.actor(policy.normalized(env.observation))
             outcome = env.step(mean.clamp(-1, 1))
             total += outcome.reward.item()
             over, actions = bool(outcome.terminated | outcome.truncated), actions + 1
-    os.replace(fresh, path)
+    os.replace(temporary, path)
     env.close()
     return total
 
 
-def picture_of_control_suite(env: Any) -> Any:
-    """Return what the environment looks like now, [height, width, 3]."""
+def render_control_suite(env: Any) -> Any:
+    """Return an image of the current state, [height, width, 3]."""
     return env._env.physics.render(HEIGHT, WIDTH, camera_id=0)
 
 
-def picture_of_gymnasium(env: Any) -> Any:
-    """Return what the environment looks like now, [height, width, 3]."""
+def render_gymnasium(env: Any) -> Any:
+    """Return an image of the current state, [height, width, 3]."""
     return env._env.render()
 
 
 def seconds_per_step(env: Any, gymnasium: bool) -> float:
-    """Return how much time passes during an environment step."""
+    """Return the simulated time of an environment step."""
     if gymnasium:
         return 1 / float(env._env.metadata.get("render_fps", 30))
     return float(env._env.control_timestep())

@@ -1,4 +1,4 @@
-"""From rows to token ids: chat templates, truncation, and batches without much padding.
+"""Rows as token ids, in batches without much padding.
 
 Shapes: N sequences, L tokens of the longest.
 """
@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from suite.config.fields import ConfigError
-from suite.domains.language.chat import prompt_ids, template
-from suite.domains.language.io import Text, refuse
-from suite.domains.language.packing import Sequence, Tokens, collate
+from suite.domains.language.chat import completion_ids, prompt_ids
+from suite.domains.language.io import raise_for_bad_rows
+from suite.domains.language.packing import Sequence, Tokens, pack
 from suite.domains.language.schema import Group
 from suite.system import distributed
 
@@ -22,20 +21,20 @@ WINDOW = 32  # batches whose groups are sorted by length together
 
 
 class Encoded(NamedTuple):
-    """A group as tokens."""
+    """A group as token ids."""
 
     sequences: list[Sequence]
-    labels: list[float]  # above 0 accepted, below rejected, and how much they count
+    labels: list[float]  # above 0 accepted, below 0 rejected; the size is the label's weight
     weight: float
 
 
 class RowsBatch(NamedTuple):
-    """Sequences of groups, and their labels."""
+    """The sequences of a batch of groups, and their labels."""
 
     tokens: Tokens  # B·K sequences
     accept: Tensor  # [B, K]
     reject: Tensor  # [B, K]
-    scale: Tensor  # [] how much this batch counts
+    scale: Tensor  # [] the weight of this batch
 
 
 def encode(
@@ -45,9 +44,9 @@ def encode(
     skip_bad: bool,
     counts: Counter[str],
 ) -> list[Encoded]:
-    """Return all groups as tokens, and count the completions that were cut and groups left out.
+    """Return all groups as token ids; count truncated completions and skipped groups in `counts`.
 
-    Raises ConfigError where prompts leave no room for completions, unless they may be skipped.
+    Raises ConfigError where prompts leave no room for completions, unless `skip_bad` is set.
     """
     encoded: list[Encoded] = []
     bad: list[str] = []
@@ -64,33 +63,13 @@ def encode(
         counts["truncated"] += sum(len(ids) > room for ids in whole)
         sequences = [Sequence(prompt + ids[:room], len(prompt)) for ids in whole]
         encoded.append(Encoded(sequences, group.labels, group.weight))
-    refuse(bad, len(groups), skip_bad)
+    raise_for_bad_rows(bad, len(groups), skip_bad)
     counts["left out"] += len(bad)
     return encoded
 
 
-def completion_ids(
-    prompt: Text, completion: Text, tokenizer: PreTrainedTokenizerBase, where: str
-) -> list[int]:
-    """Return the tokens of a completion, its end included; messages need a prompt of messages."""
-    if isinstance(completion, str) and isinstance(prompt, str):
-        ids = list(tokenizer(completion, add_special_tokens=False)["input_ids"])
-        end = tokenizer.eos_token_id
-        if end is None:
-            raise ConfigError("domain.model: its tokenizer has no end token, by which answers end")
-        return ids if ids and ids[-1] == end else [*ids, end]
-    if isinstance(prompt, str):
-        raise ConfigError(f"{where}: a completion of messages needs a prompt of messages")
-    if isinstance(completion, str):
-        completion = [{"role": "assistant", "content": completion}]
-    before = template(prompt, tokenizer, where, prompts_answer=True)
-    whole = template([*prompt, *completion], tokenizer, where, prompts_answer=False)
-    # What follows the prompt, also where the template opens an answer in its own way.
-    return whole[len(before) :]
-
-
-def flattened(groups: list[Encoded]) -> list[Encoded]:
-    """Return groups of equal size as they are, others as single rows."""
+def equal_groups(groups: list[Encoded]) -> list[Encoded]:
+    """Return the groups if all have equally many completions, else each completion as a group."""
     if len({len(group.sequences) for group in groups}) == 1:
         return groups
     return [
@@ -100,41 +79,43 @@ def flattened(groups: list[Encoded]) -> list[Encoded]:
     ]
 
 
-def order(groups: list[Encoded], size: int, tokens: int, seed: int, epoch: int) -> list[list[int]]:
-    """Return the batches of an epoch, as indices: shuffled, and alike in length within a batch.
+def epoch_batches(
+    groups: list[Encoded], size: int, tokens: int, seed: int, epoch: int
+) -> list[list[int]]:
+    """Return the batches of an epoch as indices, shuffled, with similar lengths in each batch.
 
-    A batch has `size` groups, or fewer where it would hold more `tokens` than allowed, always a
-    multiple of the ranks. Groups that fill no batch stay out for this epoch.
+    A batch has `size` groups, or fewer where it would hold more than `tokens` tokens (0: no limit),
+    always a multiple of the number of ranks. Groups that fill no batch are left out of the epoch.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     shuffled = torch.randperm(len(groups), generator=generator).tolist()
     lengths = [max(len(sequence.ids) for sequence in group.sequences) for group in groups]
-    found: list[list[int]] = []
+    batches: list[list[int]] = []
     for start in range(0, len(groups), WINDOW * size):
         window = sorted(shuffled[start : start + WINDOW * size], key=lambda g: lengths[g])
         while window:
-            count = fitting(
+            count = count_within_budget(
                 window[:size], [lengths[g] * len(groups[g].sequences) for g in window], tokens
             )
             if len(window) < count or (not tokens and len(window) < size):
                 break
-            found.append(window[:count])
+            batches.append(window[:count])
             window = window[count:]
-    return [found[i] for i in torch.randperm(len(found), generator=generator).tolist()]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def fitting(chosen: list[int], lengths: list[int], tokens: int) -> int:
-    """Return how many of the first groups fit into so many tokens, the longest being the last."""
-    share = distributed.world_size()
-    count = len(chosen) // share * share
-    while tokens and count > share and count * lengths[count - 1] > tokens:
-        count -= share
-    return max(count, share)
+def count_within_budget(chosen: list[int], lengths: list[int], tokens: int) -> int:
+    """Return how many of the first groups fit into `tokens` tokens; lengths are in rising order."""
+    ranks = distributed.world_size()
+    count = len(chosen) // ranks * ranks
+    while tokens and count > ranks and count * lengths[count - 1] > tokens:
+        count -= ranks
+    return max(count, ranks)
 
 
-def pack(groups: list[Encoded], pad: int, share: bool, scale: float) -> RowsBatch:
-    """Lay groups side by side; every label counts `scale` times."""
-    tokens = collate([group.sequences for group in groups], pad, share)
+def rows_batch(groups: list[Encoded], pad: int, share: bool, scale: float) -> RowsBatch:
+    """Return groups as a batch of weight `scale`; with `share`, completions share their prompt."""
+    tokens = pack([group.sequences for group in groups], pad, share)
     labels = torch.tensor([group.labels for group in groups])
     weight = scale * torch.tensor([[group.weight] for group in groups], dtype=torch.float32)
     accept, reject = labels.clamp(min=0) * weight, (-labels).clamp(min=0) * weight
@@ -144,12 +125,13 @@ def pack(groups: list[Encoded], pad: int, share: bool, scale: float) -> RowsBatc
 def batches(
     groups: list[Encoded], size: int, tokens: int, seed: int, state: dict[str, int]
 ) -> Iterator[tuple[list[Encoded], float]]:
-    """Yield batches for ever, from where `state` says, which follows; and each one's weight.
+    """Yield batches for ever, each with its weight, from the epoch and position in `state`.
 
-    With the weight, its number of groups over the mean, a group counts equally in every batch.
+    `state` is updated. The weight is the batch's number of groups over the mean of the epoch, so
+    that each group counts equally.
     """
     while True:
-        epoch = order(groups, size, tokens, seed, state["epoch"])
+        epoch = epoch_batches(groups, size, tokens, seed, state["epoch"])
         mean = sum(map(len, epoch)) / len(epoch)
         while state["position"] < len(epoch):
             chosen = epoch[state["position"]]

@@ -20,9 +20,9 @@ from transformers import (
 
 from suite.domains.language.generation import (
     complete,
-    decoded,
+    decode,
     held_out_score,
-    scores_of,
+    judge_completions,
     task_judge,
 )
 from suite.domains.language.offline_config import BuiltinConfig, DataConfig
@@ -109,8 +109,8 @@ def judged_rows(
         settings.samples,
     )
     drawn = complete(model, tokenizer, prompts, samples, task.max_new_tokens, generator)
-    texts = decoded(tokenizer, drawn)
-    scores = scores_of(task_judge(task), "exact", prompts, texts, samples).tolist()
+    texts = decode(tokenizer, drawn)
+    scores = judge_completions(task_judge(task), "exact", prompts, texts, samples).tolist()
     for i, (prompt, row) in enumerate(zip(prompts, scores, strict=True)):
         completions = texts[i * samples : (i + 1) * samples]
         yield {"prompt": prompt, "completions": completions, "scores": row}

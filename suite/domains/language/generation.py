@@ -1,4 +1,4 @@
-"""From prompts to scored completions: what the domains and the pre-training all need."""
+"""Completions of prompts, and their scores."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,13 +9,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from suite.config.fields import ConfigError
 from suite.domains.language.chat import prompt_ids
-from suite.domains.language.io import Text, shown
+from suite.domains.language.io import Text, abbreviated
 from suite.domains.language.models import end_tokens
-from suite.domains.language.sampling import Drawn, sample
+from suite.domains.language.sampling import SampledTokens, sample
 from suite.domains.language.tasks.base import Task
 
 Judge = Callable[[Sequence[Text], Sequence[str]], Sequence[float]]
-"""Scores of completions, given as many prompts."""
+"""Returns the scores of completions, given the prompt of each."""
 
 
 def complete(
@@ -30,8 +30,8 @@ def complete(
     share: bool = False,
     temperature: float = 1.0,
     slots: int = 512,
-) -> Drawn:
-    """Complete each prompt `samples` times with a model; ranks that `share` have prompts each."""
+) -> SampledTokens:
+    """Sample completions of each prompt; with `share`, every rank has its own prompts."""
     if prompts and all(isinstance(prompt, str) for prompt in prompts):
         ids = tokenizer(list(prompts))["input_ids"]
     else:
@@ -48,30 +48,30 @@ def complete(
     )
 
 
-def scores_of(
+def judge_completions(
     judge: Judge, name: str, prompts: Sequence[Text], texts: Sequence[str], samples: int
 ) -> Tensor:
     """Return a judge's scores, [B, K]; raises ConfigError where it fails or returns no numbers."""
-    every = [prompt for prompt in prompts for _ in range(samples)]
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
     try:
-        found = [float(score) for score in judge(every, texts)]
+        scores = [float(score) for score in judge(repeated, texts)]
     except Exception as error:  # of somebody else's code
-        told = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {error}"
         raise ConfigError(
-            f"domain.judge={name} failed on {len(texts)} completions: {told}"
+            f"domain.judge={name} failed on {len(texts)} completions: {message}"
         ) from error
-    if len(found) != len(texts):
+    if len(scores) != len(texts):
         raise ConfigError(
             f"domain.judge={name} must return {len(texts)} scores, one per completion, found"
-            f" {len(found)}"
+            f" {len(scores)}"
         )
-    for prompt, text, score in zip(every, texts, found, strict=True):
+    for prompt, text, score in zip(repeated, texts, scores, strict=True):
         if not math.isfinite(score):
             raise ConfigError(
                 f"domain.judge={name} must return finite scores, found {score} for"
-                f" {shown(text)} after {shown(prompt)}"
+                f" {abbreviated(text)} after {abbreviated(prompt)}"
             )
-    return torch.tensor(found).view(-1, samples)
+    return torch.tensor(scores).view(-1, samples)
 
 
 def task_judge(task: Task) -> Judge:
@@ -84,7 +84,7 @@ def task_judge(task: Task) -> Judge:
     return judge
 
 
-def decoded(tokenizer: PreTrainedTokenizerBase, drawn: Drawn) -> list[str]:
+def decode(tokenizer: PreTrainedTokenizerBase, drawn: SampledTokens) -> list[str]:
     """Return the completions as text."""
     return list(tokenizer.batch_decode(drawn.completions, skip_special_tokens=True))
 
@@ -101,5 +101,5 @@ def held_out_score(
     generator = torch.Generator().manual_seed(seed)
     texts = task.prompts(prompts, generator, held_out=True)
     drawn = complete(model, tokenizer, texts, samples, task.max_new_tokens, generator)
-    found = scores_of(task_judge(task), "exact", texts, decoded(tokenizer, drawn), samples)
-    return found.mean().item()
+    scores = judge_completions(task_judge(task), "exact", texts, decode(tokenizer, drawn), samples)
+    return scores.mean().item()

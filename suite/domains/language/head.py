@@ -1,8 +1,8 @@
-"""The last layer without its logits: log-probability and KL of tokens, a few hundred at a time.
+"""The last layer of a language model: log-probability and KL of tokens without all logits.
 
 With a signed weight c on a token's log-probability and b on its KL, the gradient by the policy's
-logits is (c + b)·π − c·e_y − b·π_ref up to the sign: one softmax per model and token. So both can
-be computed for some tokens after the other, forward and backward, and [T, V] never exists.
+logits is (c + b)·π − c·e_y − b·π_ref up to the sign: one softmax per model and token. Both passes
+can therefore run over a few hundred tokens at a time, and [T, V] never exists.
 
 Shapes: T tokens, H hidden units, V vocabulary entries, R rank of an adapter on the head.
 """
@@ -16,7 +16,7 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from typing_extensions import override
 
-CHUNK = 2**23  # logits that are held at a time, per model: 32 MB of them in float32
+CHUNK = 2**23  # logits held at a time, per model: 32 MB in float32
 CHUNK_ON_GPU = 2**26  # not measured yet
 
 
@@ -37,7 +37,7 @@ class Head:
     scale: float = 1.0  # Cohere's logit_scale, one over Granite's logits_scaling
     soft_cap: float | None = None  # Gemma's final_logit_softcapping
     adapter: Adapter | None = None
-    temperature: float = 1.0  # what the distribution's logits are divided by
+    temperature: float = 1.0  # divides the logits
 
     @classmethod
     def of(cls, model: PreTrainedModel, temperature: float = 1.0) -> "Head":
@@ -58,7 +58,7 @@ class Head:
         return cls(layer.weight, bias, scale, cap, adapter, temperature)
 
     def low(self, hidden: Tensor) -> Tensor | None:
-        """Return what the adapter makes of the states before its last matrix, [T, R]."""
+        """Return the adapter's low-rank states, [T, R]; None without an adapter."""
         if self.adapter is None:
             return None
         down, _, scale = self.adapter
@@ -67,7 +67,7 @@ class Head:
     def logits(self, hidden: Tensor, low: Tensor | None, vocabulary: int) -> Tensor:
         """Return the logits of the first `vocabulary` entries, [T, V] in float32 or better."""
         bias = None if self.bias is None else self.bias[:vocabulary]
-        # In the weights' precision, since autocast acts on the forward pass alone.
+        # In the precision of the weights, as autocast would act on the forward pass only.
         with torch.autocast(hidden.device.type, enabled=False):
             raw = linear(hidden.to(self.weight.dtype), self.weight[:vocabulary], bias)
             raw = raw if raw.dtype == torch.float64 else raw.float()
@@ -88,16 +88,16 @@ class Head:
 
 
 class Statistics(NamedTuple):
-    """What is known of every token, [T] each in nats."""
+    """Statistics of every token, [T] each in nats."""
 
     logp: Tensor
     """log π(target), with gradient."""
     kl: Tensor
-    """KL between the distributions of policy and reference there, with gradient."""
+    """KL between the distributions of policy and reference at the token, with gradient."""
     reference_logp: Tensor
     """log π_ref(target)."""
     entropy: Tensor
-    """Entropy of the policy's distribution there, without gradient; 0 unless asked for."""
+    """Entropy of the policy's distribution, without gradient; 0 unless chosen."""
 
 
 def token_statistics(
@@ -110,11 +110,11 @@ def token_statistics(
     divergence: str = "forward",
     entropy: bool = False,
 ) -> Statistics:
-    """Return log π(target) and the KL to the reference of every position, and what comes along.
+    """Return log π(target), the KL to the reference and more at every position.
 
     `hidden` [T, H] and `reference_hidden` [T, H'] are the final states at the positions before
-    `targets` [T]. Vocabularies may be padded to different sizes: what both have counts. Gradients
-    reach `hidden` and the policy's weight, bias and adapter; any loss can stand on the results. The
+    `targets` [T]. Vocabularies may be padded to different sizes: the common part counts. Gradients
+    reach `hidden` and the policy's weight, bias and adapter, for any loss of the results. The
     "forward" KL is KL(π_ref ‖ π), the "reverse" one KL(π ‖ π_ref) (arXiv 2410.04166, eq. 10).
     Raises ValueError for targets outside the common vocabulary.
     """
@@ -122,17 +122,17 @@ def token_statistics(
     if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < vocabulary:
         raise ValueError(f"targets must lie in 0 to {vocabulary - 1}")
     up = None if head.adapter is None else head.adapter.up
-    found: tuple[Tensor, ...] = TokenStatistics.apply(  # type: ignore[no-untyped-call]
+    statistics: tuple[Tensor, ...] = TokenStatistics.apply(  # type: ignore[no-untyped-call]
         hidden, head.weight, head.bias, head.low(hidden), up, head, reference_hidden,
         reference_head, targets, vocabulary, divergence, entropy,
     )  # fmt: skip
-    return Statistics(*found)
+    return Statistics(*statistics)
 
 
 class TokenStatistics(torch.autograd.Function):
-    """The computation, chunk by chunk; the backward pass computes all but the last again.
+    """The computation, chunk by chunk; the backward pass recomputes all chunks but the last.
 
-    Passes over a chunk cost as much as its matrix products, so what can is done in place.
+    A pass over a chunk costs as much as its matrix products, so that operations are in place.
     """
 
     @staticmethod
@@ -162,9 +162,9 @@ class TokenStatistics(torch.autograd.Function):
         ctx.kept = None
         for part in parts:
             keep = part is parts[-1] and divergence == "forward" and any(ctx.needs_input_grad)
-            ours = head.logits(hidden[part], cut(low, part), vocabulary)
+            ours = head.logits(hidden[part], slice_states(low, part), vocabulary)
             theirs = reference_head.logits(
-                reference_hidden[part], cut(reference_low, part), vocabulary
+                reference_hidden[part], slice_states(reference_low, part), vocabulary
             )
             chosen = targets[part, None]
             total[part], reference_total[part] = ours.logsumexp(-1), theirs.logsumexp(-1)
@@ -172,16 +172,16 @@ class TokenStatistics(torch.autograd.Function):
             reference_logp[part] = theirs.gather(-1, chosen)[:, 0] - reference_total[part]
             if entropy:
                 p = (ours - total[part, None]).exp_()
-                entropies[part] = total[part] - dot(p, ours)
+                entropies[part] = total[part] - row_products(p, ours)
             shift = total[part] - reference_total[part]
             if divergence == "forward":
                 ratio = torch.sub(theirs, ours, out=None if keep else ours)
                 q = theirs.sub_(reference_total[part, None]).exp_()
-                kl[part] = dot(q, ratio) + shift
+                kl[part] = row_products(q, ratio) + shift
                 ctx.kept = (ours, q) if keep else None
             else:
                 ratio = torch.sub(ours, theirs, out=theirs)
-                kl[part] = dot(ours.sub_(total[part, None]).exp_(), ratio) - shift
+                kl[part] = row_products(ours.sub_(total[part, None]).exp_(), ratio) - shift
         ctx.save_for_backward(
             hidden, low, reference_hidden, reference_low, targets, total, reference_total, kl
         )
@@ -198,20 +198,22 @@ class TokenStatistics(torch.autograd.Function):
         )
         head, reference_head = ctx.heads
         by_logp, by_kl = gradients[:2]
-        # Many chunks add to them: in the precision of the logits.
-        wanted = (hidden, head.weight, head.bias, low, head.adapter and head.adapter.up)
-        found = [
-            torch.zeros_like(each, dtype=by_logp.dtype) if each is not None and needed else None
-            for each, needed in zip(wanted, ctx.needs_input_grad, strict=False)
+        # In the precision of the logits, as many chunks add to them.
+        inputs = (hidden, head.weight, head.bias, low, head.adapter and head.adapter.up)
+        sums = [
+            torch.zeros_like(x, dtype=by_logp.dtype) if x is not None and needed else None
+            for x, needed in zip(inputs, ctx.needs_input_grad, strict=False)
         ]
-        by_hidden, by_weight, by_bias, by_low, by_up = found
+        by_hidden, by_weight, by_bias, by_low, by_up = sums
         v = ctx.vocabulary
         for part in reversed(chunks(hidden, v)):
             if ctx.kept is not None:
                 (logits, q), ctx.kept = ctx.kept, None
             else:
-                logits = head.logits(hidden[part], cut(low, part), v)
-                theirs = reference_head.logits(reference_hidden[part], cut(reference_low, part), v)
+                logits = head.logits(hidden[part], slice_states(low, part), v)
+                theirs = reference_head.logits(
+                    reference_hidden[part], slice_states(reference_low, part), v
+                )
                 q = None
             slope = head.slope(logits)
             c, b = by_logp[part, None], by_kl[part, None]
@@ -236,19 +238,19 @@ class TokenStatistics(torch.autograd.Function):
             if by_up is not None and by_low is not None:
                 by_low[part] = by_logits @ head.adapter.up[:v].to(by_logits.dtype)
                 by_up[:v].addmm_(by_logits.t(), low[part].to(by_logits.dtype))
-        typed = (g if g is None else g.to(x.dtype) for g, x in zip(found, wanted, strict=True))
+        typed = (g if g is None else g.to(x.dtype) for g, x in zip(sums, inputs, strict=True))
         return *typed, None, None, None, None, None, None, None
 
 
-def cut(states: Tensor | None, part: slice) -> Tensor | None:
-    """Return a part of states that may not be there."""
+def slice_states(states: Tensor | None, part: slice) -> Tensor | None:
+    """Return a part of states, or None."""
     return None if states is None else states[part]
 
 
-def dot(first: Tensor, second: Tensor) -> Tensor:
-    """Return the products of rows, [T] from twice [T, V], without a further [T, V]."""
-    found: Tensor = torch.linalg.vecdot(first, second)
-    return found
+def row_products(first: Tensor, second: Tensor) -> Tensor:
+    """Return the dot products of rows, [T] from two [T, V], without another [T, V]."""
+    products: Tensor = torch.linalg.vecdot(first, second)
+    return products
 
 
 def chunks(hidden: Tensor, vocabulary: int) -> list[slice]:

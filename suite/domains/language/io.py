@@ -1,4 +1,4 @@
-"""Reading rows from files, folders of `datasets` and the hub; what does not fit is named."""
+"""Reading rows from files, from folders of `datasets` and from the hub."""
 
 import json
 from collections.abc import Iterator
@@ -7,25 +7,28 @@ from typing import Any
 
 from suite.config.fields import ConfigError
 
-MOST_TOLD = 5
+SHOWN_ROWS = 5  # in an error message
 
 Text = str | list[dict[str, str]]  # or chat messages {"role": …, "content": …}
 
 
 class BadRow(ValueError):
-    """A row that does not fit; the message names the field, what was found, what is allowed."""
+    """A row that does not fit; the message names the field, its value and the allowed values."""
 
 
-def refuse(bad: list[str], count: int, skip: bool | None) -> None:
-    """Raise ConfigError naming the first of the bad rows, unless there is a key that skips them."""
+def raise_for_bad_rows(bad: list[str], count: int, skip: bool | None) -> None:
+    """Raise ConfigError with the messages of the first bad rows, unless `skip` is set.
+
+    `skip` is the value of domain.data.skip_bad, or None where that key does not apply.
+    """
     if bad and not skip:
         hint = "" if skip is None else "; domain.data.skip_bad=true goes on without them"
-        told = "; ".join(bad[:MOST_TOLD])
-        raise ConfigError(f"{told}; {len(bad)} of {count} rows do not fit{hint}")
+        messages = "; ".join(bad[:SHOWN_ROWS])
+        raise ConfigError(f"{messages}; {len(bad)} of {count} rows do not fit{hint}")
 
 
-def read(key: str, path: str, split: str) -> Iterator[tuple[str, Any]]:
-    """Yield where every row stands, and what is there; a line that is no JSON is a BadRow."""
+def read_rows(key: str, path: str, split: str) -> Iterator[tuple[str, Any]]:
+    """Yield the place and the content of every row; the content of invalid JSON is a BadRow."""
     if path.endswith(".jsonl"):
         with open(path, encoding="utf-8", errors="replace") as file:
             for number, line in enumerate(file, 1):
@@ -36,13 +39,13 @@ def read(key: str, path: str, split: str) -> Iterator[tuple[str, Any]]:
                 except ValueError as error:
                     yield f"{path}, line {number}", BadRow(f"not valid JSON: {error}")
         return
-    rows = table(key, path, split)
+    rows = open_dataset(key, path, split)
     for number, row in enumerate(rows, 1):
-        # Columns of other kinds of rows are there too, empty.
+        # Columns of other kinds of rows are present but empty.
         yield f"{path}, row {number}", {k: v for k, v in row.items() if v is not None}
 
 
-def table(key: str, path: str, split: str) -> Any:
+def open_dataset(key: str, path: str, split: str) -> Any:
     """Open a Parquet file, a folder that `datasets` saved, or a name on the hub."""
     import datasets
 
@@ -50,22 +53,22 @@ def table(key: str, path: str, split: str) -> Any:
         if path.endswith(".parquet"):
             return datasets.Dataset.from_parquet(path)
         if Path(path).is_dir():
-            found = datasets.load_from_disk(path)
-            return found[split] if isinstance(found, datasets.DatasetDict) else found
+            splits = datasets.load_from_disk(path)
+            return splits[split] if isinstance(splits, datasets.DatasetDict) else splits
         return datasets.load_dataset(path, split=split)
     except KeyError:
         raise ConfigError(
-            f"{key.rpartition('.')[0]}.split={split}: {path} has {', '.join(found)}"
+            f"{key.rpartition('.')[0]}.split={split}: {path} has {', '.join(splits)}"
         ) from None
     except Exception as error:  # of the network, of the hub, of Arrow
-        what = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"{key}={path}: cannot be read as a file, a folder of `datasets` or a name"
-            f" on the hub: {what}"
+            f" on the hub: {message}"
         ) from None
 
 
-def text(row: dict[str, Any], field: str) -> Text:
+def text_field(row: dict[str, Any], field: str) -> Text:
     """Return a field that holds text or chat messages; raises BadRow."""
     if field not in row:
         raise BadRow(f"{field} is missing")
@@ -78,10 +81,10 @@ def text(row: dict[str, Any], field: str) -> Text:
         for m in value
     ):  # fmt: skip
         return [{"role": m["role"], "content": m["content"]} for m in value]
-    raise BadRow(f"{field} must be text or a list of messages, found {shown(value)}")
+    raise BadRow(f"{field} must be text or a list of messages, found {abbreviated(value)}")
 
 
-def shown(value: Any) -> str:
-    """Return a value for a message, cut short."""
-    whole = repr(value)
-    return whole if len(whole) <= 60 else f"{whole[:57]}…"
+def abbreviated(value: Any) -> str:
+    """Return a value as short text, for a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,4 +1,4 @@
-"""Who says how good a completion is: a task's rule, a function of yours, or a reward model."""
+"""Judges of completions: a task's rule, a function by import path, or a reward model."""
 
 import hashlib
 import json
@@ -18,23 +18,22 @@ from transformers import (
 
 from suite.config.fields import ConfigError
 from suite.domains.language.chat import prompt_ids, template
-from suite.domains.language.generation import Judge, complete, decoded, scores_of, task_judge
+from suite.domains.language.generation import Judge, complete, decode, judge_completions, task_judge
 from suite.domains.language.io import Text
-from suite.domains.language.models import Pair, explained, inner
+from suite.domains.language.models import Pair, causal_lm, loading
 from suite.domains.language.online_config import LMConfig
 from suite.domains.language.tasks.base import Task
 from suite.system.cache import cached
 
-BATCH = 64
-SEED = 11
+BATCH, SEED = 64, 11
 
 
 def build_judge(
     settings: LMConfig, task: Task | None, pair: Pair, start: Path, cache: Path
 ) -> Judge:
-    """Return the judge that the settings name; raises ConfigError where there is none such.
+    """Return the judge that the settings name; raises ConfigError where it cannot be loaded.
 
-    `start` is the folder of the reference, from which a learned reward model starts.
+    `start` is the folder of the reference, from which a learned reward model is initialised.
     """
     name = settings.judge
     if name in ("exact", "learned"):
@@ -43,34 +42,34 @@ def build_judge(
             return task_judge(task)
         return RewardModel(reward_model_folder(settings, task, pair, start, cache), pair)
     if ":" in name and not Path(name).exists():
-        return function(name)
+        return import_judge(name)
     return RewardModel(name, pair)
 
 
-def function(name: str) -> Judge:
+def import_judge(name: str) -> Judge:
     """Import a function `package.module:name`; raises ConfigError."""
     module, _, attribute = name.partition(":")
     try:
-        found: Judge = getattr(import_module(module), attribute)
+        judge: Judge = getattr(import_module(module), attribute)
     except Exception as error:  # of somebody else's module
-        told = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"domain.judge={name} cannot be imported: {told}") from error
-    if not callable(found):
-        raise ConfigError(f"domain.judge={name} must be a function, found {type(found).__name__}")
-    return found
+        message = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"domain.judge={name} cannot be imported: {message}") from error
+    if not callable(judge):
+        raise ConfigError(f"domain.judge={name} must be a function, found {type(judge).__name__}")
+    return judge
 
 
 class RewardModel:
     """A sequence classifier of one output, over prompt and completion."""
 
     def __init__(self, name: str | Path, pair: Pair) -> None:
-        with explained(f"domain.judge={name}", str(name)):
+        with loading(f"domain.judge={name}", str(name)):
             self.tokenizer = AutoTokenizer.from_pretrained(name)
             self.model: Any = AutoModelForSequenceClassification.from_pretrained(name)
         outputs = self.model.config.num_labels
         if outputs != 1:
             raise ConfigError(f"domain.judge={name} must have one output, found {outputs}")
-        self.model.eval().requires_grad_(False).to(inner(pair.policy).device)
+        self.model.eval().requires_grad_(False).to(causal_lm(pair.policy).device)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token_id = self.tokenizer.eos_token_id or 0
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
@@ -85,17 +84,17 @@ class RewardModel:
         device = self.model.device
         ids = [self.ids(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
         order = sorted(range(len(ids)), key=lambda i: len(ids[i]))  # little padding
-        found = torch.zeros(len(ids))
+        outputs = torch.zeros(len(ids))
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
             batch = self.tokenizer.pad(
                 {"input_ids": [ids[i] for i in chosen]}, return_tensors="pt", padding_side="right"
             )
-            found[chosen] = self.model(**batch.to(device)).logits[:, 0].float().cpu()
-        return found
+            outputs[chosen] = self.model(**batch.to(device)).logits[:, 0].float().cpu()
+        return outputs
 
     def ids(self, prompt: Text, text: str) -> list[int]:
-        """Return prompt and completion as tokens, its end included."""
+        """Return the tokens of prompt and completion, with an end token."""
         if isinstance(prompt, str):
             end = self.tokenizer.eos_token or ""
             return prompt_ids(prompt + text + end, self.tokenizer, "a prompt")
@@ -106,23 +105,22 @@ class RewardModel:
 def reward_model_folder(
     settings: LMConfig, task: Task, pair: Pair, start: Path, cache: Path
 ) -> Path:
-    """Return the folder of a reward model that learned the task's score, made where it is not."""
-    plan = settings.reward
-    facts = json.dumps([asdict(plan), start.name], sort_keys=True).encode()
+    """Return the folder of a reward model of the task's score, training it unless cached."""
+    facts = json.dumps([asdict(settings.reward), start.name], sort_keys=True).encode()
     folder = cache / "rewards" / f"{settings.task}-{hashlib.sha256(facts).hexdigest()[:12]}"
     return cached(folder, lambda new: learn_reward(settings, task, pair, start, new))
 
 
 def learn_reward(settings: LMConfig, task: Task, pair: Pair, start: Path, folder: Path) -> None:
     """Fit a classifier's output to noisy scores of the reference's own completions."""
-    plan = settings.reward
+    training = settings.reward
     generator = torch.Generator().manual_seed(SEED)
-    prompts = task.prompts(plan.completions, generator, held_out=False)
-    model = inner(pair.policy)
+    prompts = task.prompts(training.completions, generator, held_out=False)
+    model = causal_lm(pair.policy)
     drawn = complete(model, pair.tokenizer, prompts, 1, task.max_new_tokens, generator)
-    texts = decoded(pair.tokenizer, drawn)
-    scores = scores_of(task_judge(task), "exact", prompts, texts, 1)[:, 0]
-    scores = scores + plan.noise * torch.randn(len(scores), generator=generator)
+    texts = decode(pair.tokenizer, drawn)
+    scores = judge_completions(task_judge(task), "exact", prompts, texts, 1)[:, 0]
+    scores = scores + training.noise * torch.randn(len(scores), generator=generator)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
         body = AutoModelForCausalLM.from_pretrained(start)
@@ -133,9 +131,9 @@ def learn_reward(settings: LMConfig, task: Task, pair: Pair, start: Path, folder
     pair.tokenizer.save_pretrained(folder)
     judge = RewardModel(folder, pair)
     judge.model.train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(judge.model.parameters(), lr=plan.lr, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(judge.model.parameters(), lr=training.lr, weight_decay=0.01)
     ids = [judge.ids(prompt, text) for prompt, text in zip(prompts, texts, strict=True)]
-    for _ in range(plan.steps):
+    for _ in range(training.steps):
         chosen = torch.randint(len(ids), (BATCH,), generator=generator).tolist()
         batch = judge.tokenizer.pad(
             {"input_ids": [ids[i] for i in chosen]}, return_tensors="pt", padding_side="right"

@@ -41,9 +41,9 @@ class LoadSettings(Protocol):
 
 
 class Networks(nn.Module):
-    """Policy and reference as one module, so that both are there in whatever it is called with.
+    """Policy and reference as one module, for functions that need both.
 
-    Spread over ranks, embeddings and heads are whole only inside of a call.
+    Where the module is sharded over ranks, embeddings and heads are whole only during a call.
     """
 
     def __init__(self, policy: nn.Module, reference: nn.Module) -> None:
@@ -52,14 +52,14 @@ class Networks(nn.Module):
         self.reference = reference
 
     @override
-    def forward(self, act: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """Return what `act` does."""
-        return act(*arguments, **named)
+    def forward(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Call a function while all weights are whole, and return its result."""
+        return function(*arguments, **named)
 
 
 def load_pair(name: str, settings: LoadSettings, key: str, device: torch.device) -> Pair:
-    """Load model and tokenizer; no code that comes with them is run. Raises ConfigError."""
-    with explained(f"{key}={name}", name):
+    """Load model and tokenizer without running code of theirs; raises ConfigError."""
+    with loading(f"{key}={name}", name):
         tokenizer = AutoTokenizer.from_pretrained(name)
         chosen = (
             {} if settings.attention == "default" else {"attn_implementation": settings.attention}
@@ -78,12 +78,12 @@ def load_pair(name: str, settings: LoadSettings, key: str, device: torch.device)
 
 
 def with_adapters(model: PreTrainedModel, lora: LoraConfig) -> nn.Module:
-    """Return the model with low-rank adapters on all linear layers, the head as asked for."""
+    """Return the model with low-rank adapters on all linear layers, on the head where chosen."""
     import peft
 
-    # Or checkpointed blocks would see nothing to learn.
+    # Without gradients of the inputs, checkpointed blocks would compute none.
     model.enable_input_require_grads()  # type: ignore[operator]
-    plan = peft.LoraConfig(
+    adapters = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         target_modules=linear_layers(model, lora.head),
@@ -91,16 +91,16 @@ def with_adapters(model: PreTrainedModel, lora: LoraConfig) -> nn.Module:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        adapted: nn.Module = peft.get_peft_model(model, plan)
+        adapted: nn.Module = peft.get_peft_model(model, adapters)
     return adapted
 
 
-def inner(model: nn.Module) -> PreTrainedModel:
-    """Return the causal language model itself, with its adapters in place."""
+def causal_lm(model: nn.Module) -> PreTrainedModel:
+    """Return the causal language model without peft's wrapper, with its adapters in place."""
     adapted: Any = model
-    found = adapted.get_base_model() if hasattr(model, "get_base_model") else model
-    assert isinstance(found, PreTrainedModel)
-    return found
+    base = adapted.get_base_model() if hasattr(model, "get_base_model") else model
+    assert isinstance(base, PreTrainedModel)
+    return base
 
 
 @contextmanager
@@ -109,12 +109,12 @@ def as_reference(pair: Pair) -> Iterator[PreTrainedModel]:
     policy: Any = pair.policy
     with torch.no_grad():
         if not hasattr(policy, "disable_adapter"):
-            yield inner(pair.reference)
+            yield causal_lm(pair.reference)
             return
         training = policy.training
         policy.eval()
         with policy.disable_adapter():
-            yield inner(policy)
+            yield causal_lm(policy)
         policy.train(training)
 
 
@@ -129,34 +129,34 @@ def linear_layers(model: PreTrainedModel, head: bool) -> list[str]:
 
 
 @contextmanager
-def explained(what: str, name: str) -> Iterator[None]:
-    """Raise ConfigError, in one sentence, for whatever goes wrong while something is loaded."""
+def loading(setting: str, name: str) -> Iterator[None]:
+    """Turn any error while a folder or a name on the hub is loaded into a ConfigError."""
     try:
         yield
     except Exception as error:  # of the file system, the hub, or the configuration in there
-        told = (str(error).strip() or type(error).__name__).splitlines()[0]
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
         local = Path(name).is_dir()
         kind = "folder cannot be loaded" if local else "is no folder here, and no name"
         hint = "" if local else " that the hub could serve; `hf download` fetches one"
-        raise ConfigError(f"{what}: {kind}{hint}: {told}") from None
+        raise ConfigError(f"{setting}: {kind}{hint}: {message}") from None
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Return the tokens that end a completion; raises ConfigError where there are none."""
-    found: set[int] = set()
+    ends: set[int] = set()
     generation = getattr(model, "generation_config", None)
     for source in (model.config, generation, tokenizer):
         value = getattr(source, "eos_token_id", None)
-        found |= set(value if isinstance(value, list) else [] if value is None else [value])
-    if not found:
+        ends |= set(value if isinstance(value, list) else [] if value is None else [value])
+    if not ends:
         raise ConfigError("domain.model: neither model nor tokenizer has an end token")
-    return sorted(found)
+    return sorted(ends)
 
 
 def save_pair(pair: Pair, folder: Path, merge: bool) -> None:
-    """Write model (or adapter) and tokenizer as transformers and peft load them.
+    """Write model (or adapter) and tokenizer in the format of transformers and peft.
 
-    Every rank takes part where the model is spread over them, and rank 0 writes.
+    All ranks must call it where the model is sharded over them; rank 0 writes.
     """
     policy: Any = pair.policy
     if merge and hasattr(policy, "merge_and_unload"):

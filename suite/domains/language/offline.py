@@ -1,4 +1,4 @@
-"""The rows domain: a language model learns from feedback that is there already.
+"""The rows domain: a language model learns from recorded feedback.
 
 Shapes: B groups, K completions each, T completion tokens of the batch.
 """
@@ -15,14 +15,20 @@ from torch import Tensor
 
 from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError
-from suite.domains.language import batching as encoding
-from suite.domains.language.batching import Encoded, RowsBatch
+from suite.domains.language.batching import (
+    Encoded,
+    RowsBatch,
+    batches,
+    encode,
+    equal_groups,
+    rows_batch,
+)
 from suite.domains.language.builtin_rows import builtin_data
 from suite.domains.language.head import Statistics
-from suite.domains.language.models import Networks, inner, load_pair, save_pair
+from suite.domains.language.models import Networks, causal_lm, load_pair, save_pair
 from suite.domains.language.offline_config import RowsConfig
 from suite.domains.language.schema import Group, load_rows
-from suite.domains.language.scoring import can_share, check_model, compare
+from suite.domains.language.scoring import can_share_prompts, check_model, compare
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
 from suite.objectives.pmpo import smallest_beta
 from suite.system import distributed
@@ -31,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 
 class Rows:
-    """Batches of a file's rows, in an order that the seed fixes; nothing is sampled."""
+    """Learn from the rows of a file, in an order that the seed determines; nothing is sampled."""
 
     def __init__(self, settings: RowsConfig, parts: DomainParts) -> None:
         self.settings = settings
@@ -48,27 +54,30 @@ class Rows:
         self.pair = load_pair(name, settings, "domain.model", parts.device)
         self.policy, self.reference, self.tokenizer = self.pair
         self.networks = Networks(self.policy, self.reference)
-        check_model(inner(self.policy), "domain.model")
-        self.share = can_share(inner(self.policy), self.tokenizer.pad_token_id)
+        check_model(causal_lm(self.policy), "domain.model")
+        self.share_prompts = can_share_prompts(causal_lm(self.policy), self.tokenizer.pad_token_id)
         counts: Counter[str] = Counter()
-        encoded = [self.encode(*each, counts) for each in read.values()]
+        encoded = [self.encode(groups, bad, counts) for groups, bad in read.values()]
         rows, self.held_out = self.split(*encoded)
         self.shares = parts.label_noise.shares(self.label_shares(rows))
         self.rows = self.with_visible_labels(rows)
-        self.tell(counts)
+        self.log_summary(counts)
         self.state = {"epoch": 0, "position": 0}
 
     def encode(self, groups: list[Group], bad: list[str], counts: Counter[str]) -> list[Encoded]:
-        """Return groups as tokens, and count what was cut and left out."""
-        plan = self.settings
-        found = encoding.encode(groups, self.tokenizer, plan.max_length, plan.data.skip_bad, counts)
+        """Return groups as token ids; count truncated completions and skipped rows in `counts`."""
+        length, skip_bad = self.settings.max_length, self.settings.data.skip_bad
+        encoded = encode(groups, self.tokenizer, length, skip_bad, counts)
         counts["left out"] += len(bad)
-        return encoding.flattened(found)
+        return equal_groups(encoded)
 
     def split(
         self, groups: list[Encoded], evaluation: list[Encoded] | None = None
     ) -> tuple[list[Encoded], list[Encoded]]:
-        """Keep a share for evaluation where no others are given; the same for every seed."""
+        """Return training and evaluation groups; where `evaluation` is None, hold out a share.
+
+        The share is the same for every seed. Raises ConfigError where less than a batch is left.
+        """
         generator = torch.Generator().manual_seed(0)
         shuffled = [groups[i] for i in torch.randperm(len(groups), generator=generator).tolist()]
         count = 0 if evaluation else round(self.settings.data.held_out * len(groups))
@@ -87,9 +96,9 @@ class Rows:
         rejected = sum(g.weight * sum(x < 0 for x in g.labels) for g in rows) / total
         wanted = {"positive": accepted, "negative": rejected, "mixed": accepted + rejected}
         if not wanted[mode]:
-            what = {"positive": "accepted", "negative": "rejected", "mixed": "labelled"}
+            kind = {"positive": "accepted", "negative": "rejected", "mixed": "labelled"}
             raise ConfigError(
-                f"feedback={mode} needs {what[mode]} completions, and none of the {total} is"
+                f"feedback={mode} needs {kind[mode]} completions, and none of the {total} is"
             )
         return Shares(accepted, rejected)
 
@@ -102,8 +111,8 @@ class Rows:
         signed = iter((seen.accept - seen.reject).flatten().tolist())
         return [row._replace(labels=[next(signed) for _ in row.labels]) for row in rows]
 
-    def tell(self, counts: dict[str, int]) -> None:
-        """Say what the rows are, before training."""
+    def log_summary(self, counts: dict[str, int]) -> None:
+        """Log what the rows are, before training."""
         lengths = sorted(len(s.ids) - s.prompt for group in self.rows for s in group.sequences)
         accepted, rejected = self.shares
         logger.info(
@@ -122,26 +131,24 @@ class Rows:
 
     def train_dataloader(self) -> Iterator[RowsBatch]:
         """Yield batches, epoch after epoch."""
-        plan = self.settings
-        for groups, scale in encoding.batches(
-            self.rows, plan.batch_size, plan.tokens, self.seed, self.state
-        ):
+        size, tokens = self.settings.batch_size, self.settings.tokens
+        for groups, scale in batches(self.rows, size, tokens, self.seed, self.state):
             yield self.pack(distributed.local_slice(groups), scale)
 
     def pack(self, groups: list[Encoded], scale: float = 1.0) -> RowsBatch:
-        """Lay groups side by side, as the model can take them."""
-        return encoding.pack(groups, self.tokenizer.pad_token_id, self.share, scale)
+        """Return groups as a batch of weight `scale`."""
+        return rows_batch(groups, self.tokenizer.pad_token_id, self.share_prompts, scale)
 
     def feedback(self, batch: RowsBatch) -> Feedback:
-        """Return the labels that the learner may see, and how policy and reference compare."""
+        """Compare the policy with the reference on the completions of a batch."""
         shape = batch.accept.shape
-        found, tokens = self.compare(batch)
+        sums, tokens = self.compare(batch)
         return Feedback(
-            logp=found.logp.view(shape),
-            kl=batch.scale * found.kl.view(shape).mean(1),
+            logp=sums.logp.view(shape),
+            kl=batch.scale * sums.kl.view(shape).mean(1),
             accept=batch.accept,
             reject=batch.reject,
-            reference_logp=found.reference_logp.view(shape),
+            reference_logp=sums.reference_logp.view(shape),
             tokens=tokens,
             score=batch.accept - batch.reject,
         )
@@ -149,25 +156,26 @@ class Rows:
     def compare(
         self, batch: RowsBatch, divergence: str | None = None
     ) -> tuple[Statistics, TokenFeedback]:
-        """Run both models on a batch; return sums over each sequence's completion, [B·K]."""
-        found: tuple[Statistics, TokenFeedback] = self.networks(
+        """Run both models on a batch; return sums over each completion, [B·K], and their tokens."""
+        compared: tuple[Statistics, TokenFeedback] = self.networks(
             *(compare, self.pair, batch.tokens, batch.accept.numel()),
             divergence=divergence or self.divergence,
             entropy=divergence is not None,
         )
-        return found
+        return compared
 
     def diagnostics(self) -> dict[str, float]:
-        """Return which epoch it is."""
+        """Return the number of the epoch, from 0."""
         return {"epoch": float(self.state["epoch"])}
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Measure on held-out rows what became likelier; all `change_…` falling is displacement.
+        """Measure how log π per token of held-out completions changed since the start.
 
-        The signed change is the mean over labelled completions of the change of log π per token,
-        counted negatively for rejected ones: 0 at the start. It is the score, except for the
-        model and rows that are made here: there the accuracy of new samples is.
+        `signed_change` is the mean over labelled completions, counted negatively for rejected ones;
+        `change_accepted`, `change_rejected` and `change_neither` are the means over each kind, and
+        where all fall, likelihood is displaced. The score is the signed change, or, with the
+        built-in rows, the accuracy of new samples.
         """
         size = self.settings.batch_size
         ordered = sorted(self.held_out, key=lambda group: -len(group.sequences[0].ids))
@@ -176,7 +184,7 @@ class Rows:
         statistics = Statistics(*(torch.cat(column) for column in zip(*next(columns), strict=True)))
         length, sign = (torch.cat(column) for column in columns)
         change = (statistics.logp - statistics.reference_logp) / length
-        found = {
+        metrics = {
             "score": average(sign * change, sign != 0),
             "signed_change": average(sign * change, sign != 0),
             "kl": statistics.kl.mean().item(),
@@ -184,16 +192,16 @@ class Rows:
         }
         for name, value in (("accepted", 1), ("rejected", -1), ("neither", 0)):
             if (where := sign == value).any():
-                found[f"change_{name}"] = average(change, where)
+                metrics[f"change_{name}"] = average(change, where)
                 per_token = statistics.logp[where].sum() / length[where].sum()
-                found[f"perplexity_{name}"] = (-per_token).exp().item()
+                metrics[f"perplexity_{name}"] = (-per_token).exp().item()
         if self.builtin is not None:
             accuracy = self.builtin.accuracy
-            found["score"] = self.networks(accuracy, inner(self.policy), self.tokenizer)
-        return found
+            metrics["score"] = self.networks(accuracy, causal_lm(self.policy), self.tokenizer)
+        return metrics
 
     def measure(self, groups: list[Encoded]) -> tuple[Statistics, Tensor, Tensor]:
-        """Return statistics, number of tokens, and sign of the label of each row, [B·K]."""
+        """Return each completion's statistics, number of tokens and sign of its label, [B·K]."""
         batch = self.pack(groups)
         batch = move_data_to_device(batch, next(self.policy.parameters()).device)
         length = torch.bincount(batch.tokens.owner, minlength=batch.accept.numel())
@@ -205,14 +213,14 @@ class Rows:
         save_pair(self.pair, folder, self.settings.lora.merge)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place in the rows."""
+        """Return epoch and position in the rows."""
         return dict(self.state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a place."""
+        """Continue at an epoch and a position."""
         self.state.update(state)
 
 
 def average(values: Tensor, where: Tensor) -> float:
-    """Return the mean over the chosen values, 0 where there are none."""
+    """Return the mean of the chosen values, 0 where there are none."""
     return values[where].mean().item() if where.any() else 0.0

@@ -1,4 +1,4 @@
-"""Sequences of tokens side by side, for one pass of a model over all completions of a batch.
+"""Packed sequences of tokens, for one pass of a model over all completions of a batch.
 
 Shapes: B groups of K completions each, N rows of L tokens, T completion tokens in all.
 """
@@ -14,28 +14,28 @@ class Sequence(NamedTuple):
     """A prompt with one completion."""
 
     ids: list[int]
-    prompt: int  # how many of them are the prompt's
+    prompt: int  # the number of tokens of the prompt
 
 
 class Tokens(NamedTuple):
     """Rows padded on the right: one sequence each, or a prompt with all its completions."""
 
     input_ids: Tensor  # [N, L]
-    positions: Tensor  # [N, L] within its own sequence
-    segments: Tensor  # [N, L] 0 prompt, 1 … the completion that it belongs to, −1 padding
-    before: Tensor  # [T] where in N·L the state stands that predicts a completion's token
+    positions: Tensor  # [N, L] of each token in its own sequence
+    segments: Tensor  # [N, L] 0 prompt, from 1 on the number of the completion, −1 padding
+    state_index: Tensor  # [T] index in N·L of the state that predicts each target
     targets: Tensor  # [T] the completions' tokens
-    owner: Tensor  # [T] which of the B·K sequences each belongs to
+    owner: Tensor  # [T] index of the sequence of each target, below B·K
     shared: bool  # whether rows hold several completions of one prompt
 
 
-def collate(groups: list[list[Sequence]], pad: int, share: bool) -> Tokens:
-    """Lay sequences side by side; completions of one prompt may `share` it."""
+def pack(groups: list[list[Sequence]], pad: int, share: bool) -> Tokens:
+    """Pack sequences into rows; with `share`, a prompt and all its completions are one row."""
     share = share and max(map(len, groups)) > 1
     rows = groups if share else [[sequence] for group in groups for sequence in group]
     longest = max(map(row_length, rows))
     columns: tuple[list[list[int]], ...] = ([], [], [])
-    before: list[int] = []
+    state_index: list[int] = []
     targets: list[int] = []
     owner: list[int] = []
     for number, row in enumerate(rows):
@@ -46,7 +46,7 @@ def collate(groups: list[list[Sequence]], pad: int, share: bool) -> Tokens:
             start = number * longest + len(ids)
             # The prompt's last state predicts every completion's first token, if there is one.
             first = [number * longest + prompt - 1] if prompt else []
-            before += [*first, *range(start, start + len(completion) - 1)]
+            state_index += [*first, *range(start, start + len(completion) - 1)]
             targets += completion if prompt else completion[1:]
             ids = ids + completion
             positions += range(prompt, prompt + len(completion))
@@ -59,35 +59,39 @@ def collate(groups: list[list[Sequence]], pad: int, share: bool) -> Tokens:
     sequences = (sequence for row in rows for sequence in row)
     for number, sequence in enumerate(sequences):
         owner += [number] * (len(sequence.ids) - max(sequence.prompt, 1))
-    made = [torch.tensor(column) for column in columns]
-    made += [torch.tensor(values, dtype=torch.long) for values in (before, targets, owner)]
-    return Tokens(made[0], made[1], made[2], made[3], made[4], made[5], share)
+    tensors = [torch.tensor(column) for column in columns]
+    tensors += [torch.tensor(values, dtype=torch.long) for values in (state_index, targets, owner)]
+    return Tokens._make([*tensors, share])
 
 
 def row_length(row: list[Sequence]) -> int:
-    """Return the tokens of a row whose sequences share their prompt."""
+    """Return the number of tokens of a row whose sequences share their prompt."""
     return row[0].prompt + sum(len(sequence.ids) - sequence.prompt for sequence in row)
 
 
-def attention(tokens: Tokens, model: PreTrainedModel) -> Any:
-    """Return the masks of who may look at whom, where completions share their prompt."""
-    seeing, seen = tokens.segments[:, :, None], tokens.segments[:, None, :]
-    index = torch.arange(seeing.shape[1], device=seeing.device)
+def attention_mask(tokens: Tokens, model: PreTrainedModel) -> Any:
+    """Return the attention mask of rows whose completions share their prompt.
+
+    A completion attends to its prompt and to itself. Models with several kinds of layers get one
+    mask for each kind.
+    """
+    query, key = tokens.segments[:, :, None], tokens.segments[:, None, :]
+    index = torch.arange(query.shape[1], device=query.device)
     itself = index[:, None] == index
-    visible = (index[:, None] >= index) & ((seen == 0) | (seen == seeing)) | itself
+    visible = (index[:, None] >= index) & ((key == 0) | (key == query)) | itself
     distance = tokens.positions[:, :, None] - tokens.positions[:, None, :]
     config = model.config
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
     near = visible & (distance < window) if window else visible
     if kinds == {"full_attention", "sliding_attention"}:
-        found = {"full_attention": visible, "sliding_attention": near}
-        return {kind: prepared(mask, model) for kind, mask in found.items()}
-    return prepared(near if not kinds or kinds == {"sliding_attention"} else visible, model)
+        masks = {"full_attention": visible, "sliding_attention": near}
+        return {kind: as_model_mask(mask, model) for kind, mask in masks.items()}
+    return as_model_mask(near if not kinds or kinds == {"sliding_attention"} else visible, model)
 
 
-def prepared(mask: Tensor, model: PreTrainedModel) -> Tensor:
-    """Return a mask [N, L, L] as a model's attention takes it, [N, 1, L, L]."""
+def as_model_mask(mask: Tensor, model: PreTrainedModel) -> Tensor:
+    """Return a mask [N, L, L] in the form of the model's attention implementation, [N, 1, L, L]."""
     if model.config._attn_implementation == "sdpa":
         return mask[:, None]
     hidden = torch.zeros(mask.shape, dtype=model.dtype, device=mask.device)

@@ -25,19 +25,19 @@ from transformers import (
 from suite.domains.language.config import PretrainConfig
 from suite.domains.language.generation import held_out_score
 from suite.domains.language.online_config import LMConfig
-from suite.domains.language.sampling import positions
+from suite.domains.language.sampling import position_ids
 from suite.domains.language.tasks.base import Task
 from suite.domains.language.tokenizer import character_tokenizer
 from suite.system.cache import cached
 from suite.system.files import write_with
 
-RECIPE = 1  # raise when the code below changes what comes out for the same settings
+RECIPE = 1  # increase when a change of the code below changes the reference of equal settings
 WARMUP = 50
 CHECK_PROMPTS = 512
 
 
 def reference_folder(settings: LMConfig, task: Task, cache: Path) -> Path:
-    """Return where the reference and its tokenizer are, training them where the cache is empty."""
+    """Return the folder of reference and tokenizer, training the reference unless it is cached."""
     folder = cache / f"{settings.task}-{reference_signature(settings)}"
     checkpoint = folder.with_name(f".{folder.name}.ckpt")
     return cached(folder, lambda new: pretrain(settings, task, new, checkpoint), checkpoint)
@@ -80,33 +80,33 @@ def pretrain(settings: LMConfig, task: Task, folder: Path, checkpoint: Path) -> 
     Training continues from the checkpoint if there is one, and writes it at every measurement.
     Raises RuntimeError where `max_steps` do not suffice.
     """
-    plan = settings.pretrain
+    training = settings.pretrain
     tokenizer = character_tokenizer(task.alphabet)
     with torch.random.fork_rng():
-        torch.manual_seed(plan.seed)
+        torch.manual_seed(training.seed)
         model = fresh_model(settings, tokenizer)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=plan.lr, betas=(0.9, 0.98), weight_decay=0.0
+        model.parameters(), lr=training.lr, betas=(0.9, 0.98), weight_decay=0.0
     )
-    generator = torch.Generator().manual_seed(plan.seed)
+    generator = torch.Generator().manual_seed(training.seed)
     step, reached = restore(checkpoint, model, optimizer, generator)
     with progress_bar() as bar:
-        shown = bar.add_task("pre-training the reference", total=plan.max_steps, accuracy=0.0)
-        while reached < plan.target_accuracy:
-            if step == plan.max_steps:
+        row = bar.add_task("pre-training the reference", total=training.max_steps, accuracy=0.0)
+        while reached < training.target_accuracy:
+            if step == training.max_steps:
                 raise RuntimeError(
                     f"the reference reached {reached:.0%} sampled accuracy in"
                     f" domain.pretrain.max_steps={step}, below"
-                    f" domain.pretrain.target_accuracy={plan.target_accuracy:.0%}:"
+                    f" domain.pretrain.target_accuracy={training.target_accuracy:.0%}:"
                     " allow more steps or a larger domain.model"
                 )
-            supervised_step(model, tokenizer, task, optimizer, generator, plan, step)
+            supervised_step(model, tokenizer, task, optimizer, generator, training, step)
             step += 1
-            if step % plan.check_every == 0:
+            if step % training.check_every == 0:
                 reached = held_out_score(
-                    model, tokenizer, task, prompts=CHECK_PROMPTS, samples=1, seed=plan.seed
+                    model, tokenizer, task, prompts=CHECK_PROMPTS, samples=1, seed=training.seed
                 )
-                bar.update(shown, completed=step, accuracy=reached)
+                bar.update(row, completed=step, accuracy=reached)
                 state = {
                     "model": model.state_dict(),
                     "optimizer": optimizer.state_dict(),
@@ -125,16 +125,16 @@ def supervised_step(
     task: Task,
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
-    plan: PretrainConfig,
+    training: PretrainConfig,
     step: int,
 ) -> None:
     """Take one step of maximum likelihood on freshly drawn demonstrations."""
-    drawn = task.prompts(plan.batch_size, generator, held_out=False)
+    drawn = task.prompts(training.batch_size, generator, held_out=False)
     prompts = [str(prompt) for prompt in drawn]
     answers = [task.demonstration(p, generator) + tokenizer.eos_token for p in prompts]
     model.train()
     loss = demonstration_loss(model, tokenizer, prompts, answers)
-    optimizer.param_groups[0]["lr"] = plan.lr * min(1.0, (step + 1) / WARMUP)
+    optimizer.param_groups[0]["lr"] = training.lr * min(1.0, (step + 1) / WARMUP)
     optimizer.zero_grad()
     torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -157,7 +157,7 @@ def demonstration_loss(
     lengths = torch.tensor([len(tokenizer(answer)["input_ids"]) for answer in answers])
     from_right = torch.arange(ids.shape[1] - 1, 0, -1)
     in_answer = from_right[None] <= lengths[:, None]
-    logits = model(input_ids=ids, attention_mask=mask, position_ids=positions(mask)).logits
+    logits = model(input_ids=ids, attention_mask=mask, position_ids=position_ids(mask)).logits
     return cross_entropy(logits[:, :-1][in_answer], ids[:, 1:][in_answer])
 
 
@@ -167,7 +167,7 @@ def restore(
     optimizer: torch.optim.Optimizer,
     generator: torch.Generator,
 ) -> tuple[int, float]:
-    """Continue an interrupted pre-training; return its step and the accuracy it had reached."""
+    """Restore an interrupted pre-training; return its step and its last accuracy."""
     if not checkpoint.exists():
         return 0, 0.0
     state: dict[str, Any] = torch.load(checkpoint, weights_only=True)

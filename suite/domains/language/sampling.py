@@ -1,7 +1,7 @@
-"""Batched sampling from a causal language model, keeping the token ids that were drawn.
+"""Batched sampling of token ids from a causal language model.
 
-A fixed number of slots is worked on at a time. Finished sequences leave, and further prompts take
-their places, so that long completions do not keep the others waiting.
+A fixed number of slots is in use at a time. Finished sequences leave, and further prompts take
+their slots, so that other prompts need not wait for long completions.
 
 Shapes: N sequences (B prompts × K samples), S slots in use, L cached tokens, V vocabulary.
 """
@@ -17,19 +17,19 @@ from typing_extensions import override
 
 from suite.system import distributed
 
-FULL_ENOUGH = 0.75  # of the slots: below, finished sequences are removed and others come in
-ROOM = 64  # tokens by which a cache grows at a time
+FULL_ENOUGH = 0.75  # share of busy slots below which finished sequences are replaced
+GROWTH = 64  # tokens by which a cache grows at a time
 
 
-class Drawn(NamedTuple):
+class SampledTokens(NamedTuple):
     """K sampled completions of each prompt, as token ids; B·K of them, prompt by prompt."""
 
     prompts: list[list[int]]
-    completions: list[list[int]]  # the end token included, where it was drawn
+    completions: list[list[int]]  # with the end token where it was drawn
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values with room for further tokens, which are not copied for every token."""
+    """Keys and values with free memory for further tokens: no copy for every token."""
 
     store: Tensor | None = None
 
@@ -42,7 +42,7 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         length = self.keys.shape[-2]
         needed = length + keys.shape[-2]
         if self.store is None or needed > self.store.shape[-2]:
-            shape = (2, *keys.shape[:-2], needed + ROOM, keys.shape[-1])
+            shape = (2, *keys.shape[:-2], needed + GROWTH, keys.shape[-1])
             store = keys.new_empty(shape)
             store[0, ..., :length, :], store[1, ..., :length, :] = self.keys, self.values
             self.store = store
@@ -51,26 +51,26 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def replace(self, keys: Tensor, values: Tensor) -> None:
-        """Hold these keys and values instead."""
+        """Replace all keys and values."""
         self.keys, self.values, self.store = keys, values, None
 
 
 class Slots:
-    """The sequences that are worked on: a cache padded on the left, and what comes next."""
+    """The sequences in use: a cache padded on the left, and the logits of the next token."""
 
     def __init__(self, model: PreTrainedModel, temperature: float) -> None:
         self.model = model
         self.temperature = temperature
         device = model.device
         self.cache = Cache(layer_class_to_replicate=GrowingLayer)
-        self.sequence = torch.zeros(0, dtype=torch.long, device=device)  # [S] which one it is
-        self.drawn = self.sequence.clone()  # [S] how many tokens it has got
+        self.sequence = torch.zeros(0, dtype=torch.long, device=device)  # [S]
+        self.drawn = self.sequence.clone()  # [S] the number of its drawn tokens
         self.mask = torch.zeros(0, 0, dtype=torch.long, device=device)  # [S, L]
-        self.logits = torch.zeros(0, 1, device=device)  # [S, V] for its next token
+        self.logits = torch.zeros(0, 1, device=device)  # [S, V] of its next token
 
     def run(self, cache: Cache, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
-        """Return the logits after the last of some tokens, [S, V] from [S, tokens]."""
-        found: Tensor = self.model(
+        """Return the logits after the last token, [S, V] from [S, tokens]."""
+        logits: Tensor = self.model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
@@ -78,10 +78,10 @@ class Slots:
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        return found.float() / self.temperature
+        return logits.float() / self.temperature
 
     def add(self, prompts: list[list[int]], samples: int, first: int) -> None:
-        """Read each prompt once, for sequences numbered from `first` on."""
+        """Run the model on each prompt once, for sequences numbered from `first` on."""
         longest = max(map(len, prompts))
         ids, mask = torch.zeros(2, len(prompts), longest, dtype=torch.long)
         for row, prompt in enumerate(prompts):
@@ -89,19 +89,19 @@ class Slots:
             mask[row, longest - len(prompt) :] = 1
         ids, mask = ids.to(self.mask.device), mask.to(self.mask.device)
         cache = Cache(layer_class_to_replicate=GrowingLayer)
-        logits = self.run(cache, ids, mask, positions(mask)).repeat_interleave(samples, 0)
+        logits = self.run(cache, ids, mask, position_ids(mask)).repeat_interleave(samples, 0)
         mask = mask.repeat_interleave(samples, 0)
         length, before = longest, self.mask.shape[1]
-        self.mask = torch.cat([widened(self.mask, length), widened(mask, before)])
-        for i, theirs in enumerate(cache.layers):
-            parts = [part.repeat_interleave(samples, 0) for part in (theirs.keys, theirs.values)]
+        self.mask = torch.cat([pad_left(self.mask, length), pad_left(mask, before)])
+        for i, layer in enumerate(cache.layers):
+            parts = [part.repeat_interleave(samples, 0) for part in (layer.keys, layer.values)]
             if before:
-                ours = self.cache.layers[i]
+                running = self.cache.layers[i]
                 parts = [
-                    torch.cat([widened(old, length, -2), widened(new, before, -2)])
-                    for old, new in zip((ours.keys, ours.values), parts, strict=True)
+                    torch.cat([pad_left(old, length, -2), pad_left(new, before, -2)])
+                    for old, new in zip((running.keys, running.values), parts, strict=True)
                 ]
-            theirs.replace(*parts)
+            layer.replace(*parts)
         self.cache = cache
         fresh = torch.arange(first, first + len(logits), device=self.sequence.device)
         self.sequence = torch.cat([self.sequence, fresh])
@@ -109,21 +109,21 @@ class Slots:
         self.logits = torch.cat([self.logits, logits]) if before else logits
 
     def keep(self, chosen: Tensor) -> None:
-        """Go on with the chosen slots alone, [S] of bool."""
-        which = chosen.nonzero()[:, 0]
-        mask = self.mask[which]
-        start = int(mask.any(0).long().argmax()) if len(which) else mask.shape[1]
+        """Keep the chosen slots only, [S] of bool, and drop padding that all have."""
+        index = chosen.nonzero()[:, 0]
+        mask = self.mask[index]
+        start = int(mask.any(0).long().argmax()) if len(index) else mask.shape[1]
         self.mask, self.sequence, self.drawn = (
             mask[:, start:],
-            self.sequence[which],
-            self.drawn[which],
+            self.sequence[index],
+            self.drawn[index],
         )
-        self.logits = self.logits[which]
+        self.logits = self.logits[index]
         for layer in self.cache.layers:
-            layer.replace(layer.keys[which, :, start:], layer.values[which, :, start:])
+            layer.replace(layer.keys[index, :, start:], layer.values[index, :, start:])
 
     def step(self, tokens: Tensor) -> None:
-        """Read one token per slot, [S]."""
+        """Run the model on one token per slot, [S]."""
         position = self.mask.sum(1, keepdim=True)
         self.mask = torch.cat([self.mask, torch.ones_like(position)], 1)
         self.logits = self.run(self.cache, tokens[:, None], self.mask, position)
@@ -143,14 +143,14 @@ def sample(
     share: bool = False,
     temperature: float = 1.0,
     slots: int = 512,
-) -> Drawn:
+) -> SampledTokens:
     """Draw `samples` completions per prompt from the model at a temperature.
 
-    No top-k or top-p: the objective's expectations are under the distribution that is drawn from,
+    There is no top-k or top-p: the objective's expectations are under the sampled distribution,
     which is the reference (arXiv 2410.04166). `greedy` takes the likeliest token instead.
-    One random number per token decides, by the inverse of the distribution function. All come from
-    `generator`, on the CPU, before the first token; so a sequence does not depend on which others
-    are worked on beside it. Where ranks `share` prompts, each gets the numbers of its own.
+    Each token is drawn with one random number, by the inverse of the distribution function. All
+    numbers come from `generator`, on the CPU, before the first token, so that a sequence does not
+    depend on the others in use. With `share`, a rank uses the part of the numbers for its prompts.
     """
     count = len(prompts) * samples
     numbers = torch.rand(
@@ -160,40 +160,38 @@ def sample(
     tokens = torch.zeros(count, max_new_tokens, dtype=torch.long, device=model.device)
     lengths = torch.zeros(count, dtype=torch.long, device=model.device)
     stops = torch.tensor(ends, device=model.device)
-    work, waiting = Slots(model, temperature), 0  # the first prompt that is not begun
-    together = distributed.is_sharded(
-        model
-    )  # then every rank calls the model as often as the others
+    busy, begun = Slots(model, temperature), 0  # slots, and the number of prompts begun
+    sharded = distributed.is_sharded(model)  # then all ranks must call the model equally often
     alive = torch.zeros(0, dtype=torch.bool, device=model.device)
     while True:
-        going = int(alive.sum())
-        if going <= FULL_ENOUGH * len(alive):
-            work.keep(alive)
-            free = max(1, slots // samples) - going // samples
-            entering = prompts[waiting : waiting + free]
-            if entering and (not going or len(entering) > (1 - FULL_ENOUGH) * slots / samples):
-                work.add(entering, samples, waiting * samples)
-                waiting += len(entering)
-            alive = torch.ones_like(work.sequence, dtype=torch.bool)
-        if not (distributed.any_rank(len(alive) > 0) if together else len(alive)):
+        unfinished = int(alive.sum())
+        if unfinished <= FULL_ENOUGH * len(alive):
+            busy.keep(alive)
+            free = max(1, slots // samples) - unfinished // samples
+            entering = prompts[begun : begun + free]
+            if entering and (not unfinished or len(entering) > (1 - FULL_ENOUGH) * slots / samples):
+                busy.add(entering, samples, begun * samples)
+                begun += len(entering)
+            alive = torch.ones_like(busy.sequence, dtype=torch.bool)
+        if not (distributed.any_rank(len(alive) > 0) if sharded else len(alive)):
             break
-        if not len(alive):  # another rank still works
+        if not len(alive):  # another rank is still sampling
             model(input_ids=stops[:1, None])
             continue
-        number = work.drawn.clamp(max=max_new_tokens - 1)  # of slots that have finished
-        chosen = pick(work.logits, None if greedy else numbers[work.sequence, number])
-        active, place = work.sequence[alive], work.drawn[alive]
+        position = busy.drawn.clamp(max=max_new_tokens - 1)  # finished slots may be beyond
+        chosen = pick_tokens(busy.logits, None if greedy else numbers[busy.sequence, position])
+        active, place = busy.sequence[alive], busy.drawn[alive]
         tokens[active, place] = chosen[alive]
         lengths[active] = place + 1
-        alive = alive & ~torch.isin(chosen, stops) & (work.drawn + 1 < max_new_tokens)
+        alive = alive & ~torch.isin(chosen, stops) & (busy.drawn + 1 < max_new_tokens)
         if alive.any():
-            work.step(chosen)
-    every = zip(tokens.tolist(), lengths.tolist(), strict=True)
-    return Drawn(prompts, [row[:length] for row, length in every])
+            busy.step(chosen)
+    rows = zip(tokens.tolist(), lengths.tolist(), strict=True)
+    return SampledTokens(prompts, [row[:length] for row, length in rows])
 
 
-def pick(logits: Tensor, numbers: Tensor | None) -> Tensor:
-    """Return a token per row, [S] from [S, V]: by numbers in [0, 1), [S], or the likeliest."""
+def pick_tokens(logits: Tensor, numbers: Tensor | None) -> Tensor:
+    """Return a token per row, [S] from [S, V], by numbers in [0, 1), [S]; None: the likeliest."""
     if numbers is None:
         return logits.argmax(-1)
     below = logits.softmax(-1).cumsum(-1, dtype=torch.float64)
@@ -202,12 +200,12 @@ def pick(logits: Tensor, numbers: Tensor | None) -> Tensor:
     return torch.searchsorted(below, wanted, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
 
 
-def positions(mask: Tensor) -> Tensor:
-    """Number the real tokens of each left-padded row from 0; [N, T] from [N, T]."""
+def position_ids(mask: Tensor) -> Tensor:
+    """Return the position of each real token of left-padded rows, from 0; [N, T] from [N, T]."""
     return (mask.cumsum(1) - 1).clamp(min=0)
 
 
-def widened(values: Tensor, length: int, axis: int = -1) -> Tensor:
+def pad_left(values: Tensor, length: int, axis: int = -1) -> Tensor:
     """Return values padded on the left of an axis to at least a length."""
     missing = max(0, length - values.shape[axis])
     return padded(values, [0, 0] * (-1 - axis) + [missing, 0])

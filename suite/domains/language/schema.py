@@ -1,4 +1,4 @@
-"""Rows of feedback: one schema for labels, pairs and scores; what does not fit is named.
+"""Rows of feedback: one schema for labels, pairs and scores.
 
 A row is one of
 
@@ -6,22 +6,29 @@ A row is one of
     {"prompt": …, "chosen": …, "rejected": …}
     {"prompt": …, "completions": […, …], "scores": [0.2, 0.9]}
 
-with an optional "weight" above 0. A label of 0 only anchors. Prompts and completions are text, or
-lists of chat messages {"role": …, "content": …}.
+with an optional "weight" above 0. A completion with label 0 counts in the KL only. Prompts and
+completions are text, or lists of chat messages {"role": …, "content": …}.
 """
 
 import math
 from typing import Any, NamedTuple
 
 from suite.config.fields import ConfigError
-from suite.domains.language.io import BadRow, Text, read, refuse, shown, text
+from suite.domains.language.io import (
+    BadRow,
+    Text,
+    abbreviated,
+    raise_for_bad_rows,
+    read_rows,
+    text_field,
+)
 from suite.domains.language.offline_config import DataConfig
 
-SHAPES = (("completion", "label"), ("chosen", "rejected"), ("completions", "scores"))
+FORMATS = (("completion", "label"), ("chosen", "rejected"), ("completions", "scores"))
 
 
 class Group(NamedTuple):
-    """Completions of one prompt, and what somebody thought of each."""
+    """Completions of one prompt, and the label of each."""
 
     prompt: Text
     completions: list[Text]
@@ -31,65 +38,69 @@ class Group(NamedTuple):
 
 
 def load_rows(path: str, settings: DataConfig, key: str = "path") -> tuple[list[Group], list[str]]:
-    """Read all rows; return them, and what is wrong with those that were left out.
+    """Read all rows; return them, and the messages of bad rows, which are left out.
 
-    Raises ConfigError where there are none, or where some do not fit and `skip_bad` is not set.
+    Raises ConfigError where there are no rows, or where some are bad and `skip_bad` is not set.
     """
     groups: list[Group] = []
     bad: list[str] = []
-    for where, row in read(f"domain.data.{key}", path, settings.split):
+    for where, row in read_rows(f"domain.data.{key}", path, settings.split):
         try:
             if isinstance(row, BadRow):
                 raise row
             groups.append(parse(row, settings, where))
         except BadRow as error:
             bad.append(f"{where}: {error}")
-    refuse(bad, len(bad) + len(groups), settings.skip_bad)
+    raise_for_bad_rows(bad, len(bad) + len(groups), settings.skip_bad)
     if not groups:
         raise ConfigError(f"domain.data.{key}={path}: no rows")
     return groups, bad
 
 
 def parse(row: Any, settings: DataConfig, where: str) -> Group:
-    """Return what a row says; raises BadRow."""
+    """Return the group of a row; raises BadRow."""
     if not isinstance(row, dict):
         raise BadRow(f"expected an object with fields, found {type(row).__name__}")
-    prompt = text(row, "prompt")
+    prompt = text_field(row, "prompt")
     weight = row.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise BadRow(f"weight must be a number above 0, found {weight!r}")
-    present = [shape for shape in SHAPES if all(field in row for field in shape)]
+    present = [fields for fields in FORMATS if all(field in row for field in fields)]
     if len(present) != 1:
-        known = " or ".join(" and ".join(shape) for shape in SHAPES)
+        known = " or ".join(" and ".join(fields) for fields in FORMATS)
         raise BadRow(f"expected {known} beside prompt, found {', '.join(row) or 'nothing'}")
-    if present[0] == SHAPES[0]:
-        return Group(prompt, [text(row, "completion")], [label(row["label"])], weight, where)
-    if present[0] == SHAPES[1]:
-        pair = [text(row, "chosen"), text(row, "rejected")]
+    if present[0] == FORMATS[0]:
+        return Group(
+            prompt, [text_field(row, "completion")], [parse_label(row["label"])], weight, where
+        )
+    if present[0] == FORMATS[1]:
+        pair = [text_field(row, "chosen"), text_field(row, "rejected")]
         return Group(prompt, pair, [1.0, -1.0], weight, where)
     if not isinstance(row["completions"], list):
         raise BadRow(f"completions must be a list, found {row['completions']!r}")
-    completions = [text({"completions": each}, "completions") for each in row["completions"]]
-    labels = labels_of(row["scores"], len(completions), settings)
+    completions = [text_field({"completions": item}, "completions") for item in row["completions"]]
+    labels = labels_of_scores(row["scores"], len(completions), settings)
     return Group(prompt, completions, labels, weight, where)
 
 
-def label(value: Any) -> float:
-    """Return 1, −1 or 0; raises BadRow."""
+def parse_label(value: Any) -> float:
+    """Return a label as 1, −1 or 0; raises BadRow."""
     if isinstance(value, bool):
         return 1.0 if value else -1.0
     if isinstance(value, int | float) and value in (1, -1, 0):
         return float(value)
-    raise BadRow(f"label must be true, false, 1, -1 or 0, found {shown(value)}")
+    raise BadRow(f"label must be true, false, 1, -1 or 0, found {abbreviated(value)}")
 
 
-def labels_of(scores: Any, count: int, settings: DataConfig) -> list[float]:
-    """Return the labels that a prompt's scores mean; raises BadRow."""
+def labels_of_scores(scores: Any, count: int, settings: DataConfig) -> list[float]:
+    """Return the labels of the completions of a prompt from their scores; raises BadRow."""
     numbers = isinstance(scores, list) and all(
         isinstance(s, int | float) and not isinstance(s, bool) and math.isfinite(s) for s in scores
     )
     if not numbers or len(scores) != count:
-        raise BadRow(f"scores must be {count} numbers, one per completion, found {shown(scores)}")
+        raise BadRow(
+            f"scores must be {count} numbers, one per completion, found {abbreviated(scores)}"
+        )
     if settings.scores == "threshold":
         return [1.0 if score >= settings.threshold else -1.0 for score in scores]
     if settings.scores == "mean":

@@ -235,7 +235,7 @@ def test_advantages_of_returns_are_against_a_value(tiny: Tiny) -> None:
     domain.reference.value = lambda observation, action: 0.5 + action[..., 0]  # type: ignore[method-assign]
     batch = domain.draw()
     torch.testing.assert_close(batch.advantage, batch.target[:, None] - 0.5)
-    assert (batch.asked == 0).all()
+    assert (batch.critic_action == 0).all()
 
 
 def test_rejections_at_the_bound_teach_what_acceptances_do() -> None:

@@ -11,9 +11,9 @@ from torch import Tensor
 from suite.config.fields import ConfigError
 from suite.domains.control.config import CriticConfig, NetworkConfig
 from suite.domains.control.environments import Environments
-from suite.domains.control.evaluation import Played, play
+from suite.domains.control.evaluation import Rollouts, roll_out
 from suite.domains.control.nstep import Transition
-from suite.domains.control.online import Control, ControlBatch, beyond_bounds
+from suite.domains.control.online import Control, ControlBatch, bound_violation
 from suite.domains.control.online_config import ControlConfig
 from suite.evaluate import evaluate
 from suite.feedback.feedback import Feedback
@@ -80,11 +80,11 @@ def test_actions_beyond_the_bounds_are_told_apart_but_targets_know_nothing_of_it
 ) -> None:
     # 1.5 and −3 lie ½ and 2 beyond the bounds: ¼ and 4, and 2 dimensions add up.
     actions = torch.tensor([[1.5, 0.0], [0.3, -3.0], [1.5, -3.0], [1.0, -1.0]])
-    assert beyond_bounds(actions).tolist() == [0.25, 4.0, 4.25, 0.0]
+    assert bound_violation(actions).tolist() == [0.25, 4.0, 4.25, 0.0]
     domain = small_control(tmp_path, bound_penalty=2.0)
     with_known_q(domain, lambda action: torch.full(action.shape[:-1], 7.0))
     batch = next(domain.train_dataloader())
-    torch.testing.assert_close(batch.score, 7 - 2 * beyond_bounds(batch.samples))
+    torch.testing.assert_close(batch.score, 7 - 2 * bound_violation(batch.samples))
     assert (batch.target - 0.99**5 * 7 > -0.01).all()
 
 
@@ -147,10 +147,10 @@ def test_returns_that_grow_beyond_what_the_critic_can_express_are_said(
     assert "lies outside the categorical critic's 0 to 1e-06" in caplog.text
 
 
-def played(domain: Control) -> Played:
+def played(domain: Control) -> Rollouts:
     settings = domain.settings
     env = Environments(settings, domain.evaluation_stream, 1)
-    return play(env, domain.policy, settings.eval_episodes)
+    return roll_out(env, domain.policy, settings.eval_episodes)
 
 
 def test_the_discounted_return_of_an_evaluation_is_that_of_its_rewards(tmp_path: Path) -> None:

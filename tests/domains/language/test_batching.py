@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from suite.domains.language.batching import Encoded, batches, order, pack
+from suite.domains.language.batching import Encoded, batches, epoch_batches, rows_batch
 from suite.domains.language.packing import Sequence
 
 
@@ -15,7 +15,7 @@ def groups_of(lengths: list[int]) -> list[Encoded]:
 
 def test_batches_hold_every_group_once_per_epoch_and_go_on_where_they_were() -> None:
     groups = groups_of(list(range(2, 32)))
-    first, second = (order(groups, 5, 0, seed=3, epoch=e) for e in (0, 1))
+    first, second = (epoch_batches(groups, 5, 0, seed=3, epoch=e) for e in (0, 1))
     assert sorted(i for batch in first for i in batch) == list(range(30))
     assert first != second
     state = {"epoch": 0, "position": 0}
@@ -34,22 +34,22 @@ def test_batches_hold_little_padding() -> None:
     lengths = uneven()
     groups = groups_of(lengths)
     padded = sum(
-        pack([groups[i] for i in batch], 0, share=False, scale=1).tokens.input_ids.numel()
-        for batch in order(groups, 8, 0, seed=0, epoch=0)
+        rows_batch([groups[i] for i in batch], 0, share=False, scale=1).tokens.input_ids.numel()
+        for batch in epoch_batches(groups, 8, 0, seed=0, epoch=0)
     )
     assert padded < 1.1 * sum(lengths)
 
 
 def test_a_budget_of_tokens_is_kept_and_every_group_counts_equally() -> None:
     groups = groups_of(uneven())
-    plan = order(groups, 64, 2000, seed=0, epoch=0)
+    plan = epoch_batches(groups, 64, 2000, seed=0, epoch=0)
     assert sorted(i for batch in plan for i in batch) == list(range(640))
     sizes = [len(batch) for batch in plan]
     assert max(sizes) > 3 * min(sizes), "short ones are many"
     stream = itertools.islice(batches(groups, 64, 2000, 0, {"epoch": 0, "position": 0}), len(plan))
     weights = []
     for chosen, scale in stream:
-        batch = pack(chosen, 0, share=False, scale=scale)
+        batch = rows_batch(chosen, 0, share=False, scale=scale)
         assert batch.tokens.input_ids.numel() <= 2000
         weights.append(scale / len(chosen))  # of a group in the mean over its batch
     assert weights == pytest.approx([len(plan) / 640] * len(plan))
@@ -58,10 +58,10 @@ def test_a_budget_of_tokens_is_kept_and_every_group_counts_equally() -> None:
 
 def test_completions_of_one_prompt_are_laid_behind_it_once() -> None:
     group = Encoded([Sequence([7, 8, 9, n], 3) for n in (1, 2)], [1.0, -1.0], 2.0)
-    batch = pack([group, group], 0, share=True, scale=1)
+    batch = rows_batch([group, group], 0, share=True, scale=1)
     assert batch.tokens.input_ids.tolist() == [[7, 8, 9, 1, 2]] * 2
     assert batch.tokens.positions.tolist() == [[0, 1, 2, 3, 3]] * 2
-    assert batch.tokens.before.tolist() == [2, 2, 7, 7]
+    assert batch.tokens.state_index.tolist() == [2, 2, 7, 7]
     assert batch.tokens.targets.tolist() == [1, 2, 1, 2]
     assert batch.tokens.owner.tolist() == [0, 1, 2, 3]
     assert batch.accept.tolist() == [[2, 0]] * 2

@@ -15,10 +15,10 @@ from transformers import (
 from suite.config.fields import ConfigError
 from suite.config.loading import load
 from suite.config.schema import Config
-from suite.domains.language.generation import decoded, scores_of, task_judge
-from suite.domains.language.judges import RewardModel, function
+from suite.domains.language.generation import decode, judge_completions, task_judge
+from suite.domains.language.judges import RewardModel, import_judge
 from suite.domains.language.models import load_pair
-from suite.domains.language.online import LanguageModel, labels_of
+from suite.domains.language.online import LanguageModel, label_scores
 from suite.domains.language.online_config import LabelRuleConfig
 from suite.domains.language.tasks.letters import Letters
 from suite.domains.language.tokenizer import character_tokenizer
@@ -128,7 +128,7 @@ def test_a_reward_model_scores_prompt_and_completion_as_alone(folder: Path, tmp_
 )
 def test_judges_that_are_not_there_are_told(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        function(name)
+        import_judge(name)
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_judges_that_are_not_there_are_told(name: str, message: str) -> None:
 def test_judges_that_fail_are_told(name: str, message: str) -> None:
     judge = getattr(judging, name)
     with pytest.raises(ConfigError, match=message):
-        scores_of(judge, "x", ["is a ok?"], ["yes", "no"], 2)
+        judge_completions(judge, "x", ["is a ok?"], ["yes", "no"], 2)
 
 
 def test_a_failing_judge_loses_nothing(folder: Path, tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_scores_become_labels() -> None:
         "mean": ([1, 0, 0, 0], [0, 1, 0, 0]),
     }
     for by, (accept, reject) in wanted.items():
-        found = labels_of(score, LabelRuleConfig(by=by, threshold=2.0, top=1, bottom=2))
+        found = label_scores(score, LabelRuleConfig(by=by, threshold=2.0, top=1, bottom=2))
         assert found.accept.tolist() == [accept]
         assert found.reject.tolist() == [reject]
 
@@ -219,9 +219,9 @@ def test_a_learned_reward_model_is_made_once_and_knows_the_task(tiny: Tiny, tmp_
     domain = LanguageModel(
         config.domain, parts_of(LabelNoise("mixed"), seed=5, cache=tmp_path))  # fmt: skip
     assert made.stat().st_mtime_ns == before
-    prompts, drawn, scores = domain.sampled(
+    prompts, drawn, scores = domain.sample_completions(
         torch.Generator().manual_seed(1), 128, held_out=True, share=False
     )
-    texts = decoded(domain.tokenizer, drawn)
-    exact = scores_of(task_judge(Letters()), "exact", prompts, texts, 4)
+    texts = decode(domain.tokenizer, drawn)
+    exact = judge_completions(task_judge(Letters()), "exact", prompts, texts, 4)
     assert torch.corrcoef(torch.stack([exact.flatten(), scores.flatten()]))[0, 1] > 0.5

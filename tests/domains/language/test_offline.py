@@ -91,7 +91,7 @@ def test_every_model_learns_from_every_format(
     mode = f"feedback={MODES[turn % 3]}"
     config = config_of(path, models / family, mode, f"domain.lora.rank={rank}")
     domain = domain_of(config, tmp_path)
-    assert domain.share, "completions of one prompt are read behind it"
+    assert domain.share_prompts, "completions of one prompt are read behind it"
     objective = build_objective(config.objective, config.feedback, None)
     trained = [p for p in domain.policy.parameters() if p.requires_grad]
     before = [p.detach().clone() for p in trained]

@@ -10,10 +10,10 @@ import torch
 from torch.distributions import Categorical, kl_divergence
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from suite.domains.language.generation import complete, scores_of, task_judge
+from suite.domains.language.generation import complete, judge_completions, task_judge
 from suite.domains.language.models import Pair
 from suite.domains.language.online_config import LMConfig
-from suite.domains.language.packing import Sequence, collate
+from suite.domains.language.packing import Sequence, pack
 from suite.domains.language.pretraining import (
     demonstration_loss,
     reference_folder,
@@ -92,7 +92,7 @@ def test_statistics_equal_one_sequence_at_a_time_without_padding(
         [Sequence(p + c, len(p)) for c in drawn.completions[3 * i : 3 * i + 3]]
         for i, p in enumerate(drawn.prompts)
     ]
-    tokens = collate(groups, TOKENIZER.pad_token_id, share)
+    tokens = pack(groups, TOKENIZER.pad_token_id, share)
     assert tokens.shared == share
     pair = Pair(policy, model, TOKENIZER)
     found, _ = compare(pair, tokens, 6, temperature=1.5, entropy=True)
@@ -127,7 +127,7 @@ def test_pretraining_learns_the_answers_tokens_and_nothing_else(model: LlamaForC
 
 def test_judged_completions_are_of_their_own_prompt() -> None:
     prompts, texts = ["1+2=", "5+5="], ["3", "10", "3", "10"]
-    found = scores_of(task_judge(TASK), "exact", prompts, texts, 2)
+    found = judge_completions(task_judge(TASK), "exact", prompts, texts, 2)
     assert found.tolist() == [[1, 0], [0, 1]]
 
 

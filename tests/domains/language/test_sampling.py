@@ -10,7 +10,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from suite.domains.language.sampling import pick, sample
+from suite.domains.language.sampling import pick_tokens, sample
 
 END, V = 1, 11
 SHAPE = {"vocab_size": V, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
@@ -101,7 +101,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely_at_a_temperature(
 def test_a_token_without_probability_is_never_drawn() -> None:
     logits = torch.tensor([[float("-inf"), 0.0, float("-inf"), 0.0, float("-inf")]]).expand(4, -1)
     numbers = torch.tensor([0.0, 0.4999999, 0.5, 0.9999999])
-    assert pick(logits, numbers).tolist() == [1, 1, 3, 3]
+    assert pick_tokens(logits, numbers).tolist() == [1, 1, 3, 3]
 
 
 def test_sampling_does_not_touch_the_global_random_stream(model: PreTrainedModel) -> None:

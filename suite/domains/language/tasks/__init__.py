@@ -1,4 +1,4 @@
-"""Language tasks; a built-in one is a file here and a line in suite/config/registry.py."""
+"""Language tasks; each built-in task is a file here and a line in suite/config/registry.py."""
 
 from suite.config.registry import choose
 from suite.domains.language.online_config import LMConfig

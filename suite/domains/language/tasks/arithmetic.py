@@ -1,4 +1,4 @@
-"""Addition and subtraction of whole numbers: `12+345=` is to be continued with `357`."""
+"""Addition and subtraction of whole numbers: the completion of `12+345=` is `357`."""
 
 import zlib
 
@@ -10,7 +10,7 @@ HELD_OUT_SHARE = 10  # one prompt in ten
 
 
 class Arithmetic:
-    """Prompts such as `12-345=`; a completion is preferred when it is exactly the result."""
+    """Prompts such as `12-345=`; a completion scores 1 if it is exactly the result."""
 
     alphabet = "0123456789+-="
 
@@ -20,18 +20,18 @@ class Arithmetic:
 
     def prompts(self, count: int, generator: torch.Generator, *, held_out: bool) -> list[Text]:
         """Draw `count` prompts from one side of the fixed split into training and held-out ones."""
-        found: list[Text] = []
-        while len(found) < count:
+        prompts: list[Text] = []
+        while len(prompts) < count:
             left, right = torch.randint(self.largest + 1, (2, count), generator=generator).tolist()
             plus = torch.randint(2, (count,), generator=generator).tolist()
             drawn = (
                 f"{a}{'+' if p else '-'}{b}=" for a, b, p in zip(left, right, plus, strict=True)
             )
-            found.extend(prompt for prompt in drawn if is_held_out(prompt) == held_out)
-        return found[:count]
+            prompts.extend(prompt for prompt in drawn if is_held_out(prompt) == held_out)
+        return prompts[:count]
 
     def demonstration(self, prompt: str, generator: torch.Generator) -> str:
-        """Return the result as text, for instance `-333`."""
+        """Return the result as text, such as `-333`."""
         return result(prompt)
 
     def score(self, prompt: str, completion: str) -> float:
@@ -40,7 +40,7 @@ class Arithmetic:
 
 
 def result(prompt: str) -> str:
-    """Compute what is asked."""
+    """Return the result of a prompt as text."""
     left, plus, right = prompt[:-1].partition("+")
     if plus:
         return str(int(left) + int(right))
@@ -49,5 +49,5 @@ def result(prompt: str) -> str:
 
 
 def is_held_out(prompt: str) -> bool:
-    """Assign a prompt to the held-out side by its checksum, so that the split needs no storage."""
+    """Tell by its checksum whether a prompt is held out, so that the split needs no storage."""
     return zlib.crc32(prompt.encode()) % HELD_OUT_SHARE == 0

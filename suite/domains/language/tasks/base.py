@@ -1,4 +1,4 @@
-"""What a language task is: prompts, demonstrations for pre-training, and a score."""
+"""A language task: prompts, demonstrations for pre-training, and a score."""
 
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from suite.domains.language.io import Text
 
 
 class Prompts(Protocol):
-    """Where prompts come from."""
+    """A source of prompts."""
 
     max_new_tokens: int
     """Longest completion in tokens, the end token included."""
@@ -22,12 +22,12 @@ class Task(Prompts, Protocol):
     """A language task; see `suite/domains/language/tasks/arithmetic.py` for a complete one."""
 
     alphabet: str
-    """Every character that prompts and completions use."""
+    """All characters of prompts and completions."""
 
     def demonstration(self, prompt: str, generator: torch.Generator) -> str:
         """Return a completion that supervised pre-training imitates."""
         ...
 
     def score(self, prompt: str, completion: str) -> float:
-        """Tell how good the completion is, at most 1."""
+        """Return the score of a completion, at most 1."""
         ...

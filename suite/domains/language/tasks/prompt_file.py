@@ -6,7 +6,7 @@ from zlib import crc32
 import torch
 
 from suite.config.fields import ConfigError
-from suite.domains.language.io import BadRow, Text, read, refuse, text
+from suite.domains.language.io import BadRow, Text, raise_for_bad_rows, read_rows, text_field
 from suite.domains.language.tasks.arithmetic import HELD_OUT_SHARE
 
 
@@ -15,17 +15,17 @@ class PromptFile:
 
     def __init__(self, path: str, max_new_tokens: int) -> None:
         self.max_new_tokens = max_new_tokens
-        found = list(prompts_in(path))
-        bad = [each for each in found if isinstance(each, BadRow)]
-        refuse([str(each) for each in bad], len(found), skip=None)
+        rows = list(prompts_in(path))
+        messages = [str(row) for row in rows if isinstance(row, BadRow)]
+        raise_for_bad_rows(messages, len(rows), skip=None)
         sides: dict[bool, list[Text]] = {False: [], True: []}
-        for prompt in found:
+        for prompt in rows:
             if not isinstance(prompt, BadRow):
                 sides[crc32(repr(prompt).encode()) % HELD_OUT_SHARE == 0].append(prompt)
         if not sides[False] or not sides[True]:
             raise ConfigError(
                 f"domain.prompts_path={path}: expected at least a few dozen prompts, to learn from"
-                f" and to hold out, found {len(found)}"
+                f" and to hold out, found {len(rows)}"
             )
         self.sides = sides
 
@@ -36,13 +36,13 @@ class PromptFile:
 
 
 def prompts_in(path: str) -> Iterator[Text | BadRow]:
-    """Yield the prompts of a file, or what is wrong with a row."""
-    for where, row in read("domain.prompts_path", path, "train"):
+    """Yield the prompts of a file, and a BadRow for each row that does not fit."""
+    for where, row in read_rows("domain.prompts_path", path, "train"):
         try:
             if isinstance(row, BadRow):
                 raise row
             if not isinstance(row, dict):
                 raise BadRow(f"expected an object with fields, found {type(row).__name__}")
-            yield text(row, "prompt")
+            yield text_field(row, "prompt")
         except BadRow as error:
             yield BadRow(f"{where}: {error}")

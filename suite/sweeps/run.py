@@ -1,0 +1,47 @@
+"""Run what is left of a sweep: as processes here, or as jobs of a SLURM cluster."""
+
+from suite.config.fields import ConfigError
+from suite.runs.folder import check_writable
+from suite.sweeps.launching import Outcome
+from suite.sweeps.local import launch
+from suite.sweeps.slurm_profile import Profile
+from suite.sweeps.spec import Sweep
+
+
+def check_sweep(sweep: Sweep, profile: Profile | None) -> None:
+    """Raise ConfigError where a sweep cannot run here; `profile` is that of a cluster."""
+    check_writable(sweep.results_dir)
+    if profile is not None:
+        return
+    for config in sweep.points.values():
+        config.check_machine()
+        if config.trainer.ranks > 1:
+            raise ConfigError(
+                f"trainer.devices={config.trainer.devices} in a sweep needs --cluster;"
+                " `suite train` starts the processes of one run here"
+            )
+
+
+def submit_sweep(sweep: Sweep, profile: Profile, retry: bool) -> list[str]:
+    """Submit what is left of a sweep; return the new jobs."""
+    from suite.sweeps.slurm_submit import submit
+
+    jobs = submit(sweep, profile, retry)
+    print(f"submitted {len(jobs)} jobs" + (f", from {jobs[0]} on" if jobs else ""))
+    return jobs
+
+
+def complete(
+    sweep: Sweep, profile: Profile | None, parallel: int | None, retry: bool, command: str
+) -> Outcome:
+    """Run what is left of a sweep to its end, and show how it goes.
+
+    `parallel` is the number of runs side by side on this machine, and `command` what continues the
+    sweep after an interruption.
+    """
+    if profile is None:
+        return launch(sweep, parallel, retry)
+    from suite.sweeps.slurm_follow import follow
+
+    submit_sweep(sweep, profile, retry)
+    return follow(sweep, command)
