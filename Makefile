@@ -6,8 +6,8 @@ VENV := .venv
 READY := $(VENV)/.ready
 SUITE := $(VENV)/bin/suite
 ARGS ?=
-# Whole files, which share what they set up, on as many cores as there are.
-SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile
+# Whole files, whose tests share fixtures, on as many cores as there are; slow files first.
+SIDE_BY_SIDE := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help setup sweep train status report claims claims-report test test-slurm test-pages soak unit check format bench bench-lm docs clean

@@ -89,6 +89,12 @@ def parts_of(label_noise: LabelNoise, seed: int, cache: Path | None) -> DomainPa
     return DomainParts(label_noise, "forward", seed, cache or Path(), torch.device("cpu"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put files with slow tests first: short files at the end keep all processes busy."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def shared_results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder of the whole session, so that the tiny reference is trained once."""
