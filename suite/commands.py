@@ -154,7 +154,7 @@ def act_claims(options: argparse.Namespace) -> int:
 
         profile = profile_of(options)
         sweeps = {n: s for c in claims for n, s in sweeps_of(c, options.size, overrides).items()}
-        for sweep in sweeps.values():  # whatever is wrong is told before the first starts
+        for sweep in sweeps.values():  # all mistakes are reported before the first run starts
             check_sweep(sweep, profile)
         from suite.report.page import write_report
 
@@ -192,11 +192,11 @@ def profile_of(options: argparse.Namespace) -> "Profile | None":
 
     if options.parallel is not None and options.parallel < 1:
         raise ConfigError(f"--parallel must be at least 1, found {options.parallel}")
-    found = load_profile(options.cluster) if options.cluster else None
-    if found is not None and found.scheduler == "slurm":
+    profile = load_profile(options.cluster) if options.cluster else None
+    if profile is not None and profile.scheduler == "slurm":
         if options.parallel is not None:
             raise ConfigError("--parallel is for this machine; a profile has at_once")
-        return found
+        return profile
     if options.detach:
         raise ConfigError("--detach needs --cluster with a profile of a SLURM cluster")
     return None

@@ -28,7 +28,7 @@ MODES = ("positive", "negative", "mixed")
 
 
 class BrokenContract(AssertionError):
-    """A domain or an objective that does not do what the suite relies on."""
+    """A domain or an objective breaks a rule that the suite relies on."""
 
 
 def check_domain(name: str, *overrides: str, folder: Path) -> None:
@@ -141,7 +141,7 @@ def check_feedback(config: Config) -> None:
 
 
 def check_weights(feedback: Feedback, mode: str) -> None:
-    """Labels are weights, of one kind for each sample, and hidden as the mode says."""
+    """Labels are weights, one kind for each sample; the mode hides the other kind."""
     for name, weight in (("accept", feedback.accept), ("reject", feedback.reject)):
         require(weight.shape == feedback.logp.shape, f"{name} must have the shape of logp, [B, K]")
         require((weight >= 0).all(), f"{name} must not be negative")
@@ -176,7 +176,7 @@ def check_start(domain: Domain, feedback: Feedback) -> None:
 
 
 def check_terms(config: Config) -> None:
-    """The loss is finite, a mean over contexts, and says what may be wrong in words."""
+    """The loss is finite and a mean over contexts; its warning is text or None."""
     domain = build(config)
     objective = build_objective(config.objective, config.feedback, domain.dimensions)
     feedback = first_feedback(domain)
@@ -270,10 +270,10 @@ def check_state(config: Config) -> None:
     expected = first.feedback(next(batches))
     second = build(config)
     second.load_state_dict(state)
-    found = first_feedback(second)
+    after = first_feedback(second)
     for name in ("score", "logp"):
         require(
-            equal(getattr(expected, name), getattr(found, name)),
+            equal(getattr(expected, name), getattr(after, name)),
             f"after load_state_dict the next batch must have the same {name}",
         )
     require(first.shares == second.shares, "load_state_dict must bring back the shares")

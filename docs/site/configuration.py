@@ -46,11 +46,11 @@ def page() -> str:
         parts += section(f"### `{name}`", kind, f"{name}.")
     parts += ["## Domains\n\n`domain.name` chooses the domain and so the other keys of `domain`.\n"]
     for name in DOMAINS:
-        kind = choose("domain", name).found
+        kind = choose("domain", name).settings
         parts += section(f"### `domain.name: {name}`", kind, "domain.")
     parts += ["## Objectives\n\n`objective.name` chooses the objective; the default is `pmpo`.\n"]
     for name in OBJECTIVES:
-        kind = choose("objective", name).found
+        kind = choose("objective", name).settings
         parts += section(f"### `objective.name: {name}`", kind, "objective.")
     return "\n".join(parts)
 

@@ -1,1 +1,1 @@
-"""What a run can be told: typed keys, their defaults, how files and overrides fill them."""
+"""A run's configuration: typed keys, their defaults, and how files and overrides set them."""

@@ -1,4 +1,4 @@
-"""Configurations and sweeps by name: of the folder `configs` here, else those of the package."""
+"""Configurations and sweeps by name, in the folder `configs` here or in the package."""
 
 import difflib
 from pathlib import Path
@@ -36,11 +36,11 @@ def sweep_path(name: str) -> Path:
     """Return a sweep file by its path or its name; raises ConfigError listing the sweeps."""
     if Path(name).suffix in SUFFIXES:
         return Path(name)
-    found = sweeps().get(name)
-    if found is None:
+    path = sweeps().get(name)
+    if path is None:
         known = ", ".join(sorted(sweeps())) or "none here"
         raise ConfigError(f"{HERE}/sweeps/{name}.yaml: no such file; sweeps are {known}")
-    return found
+    return path
 
 
 def claims_path() -> Path:

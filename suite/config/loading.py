@@ -113,8 +113,8 @@ def chosen_class(values: dict[str, Any], overrides: list[str], group: str, origi
             changed = group_of(parse_override(override), group, f"override {override!r}")
             name = changed.get("name", name)
     if not isinstance(name, str):
-        known, found = ", ".join(known_names(group)), "nothing" if name is None else name
-        raise ConfigError(f"{origin}: {group}.name must be one of {known}; found {found}")
+        known, shown = ", ".join(known_names(group)), "nothing" if name is None else name
+        raise ConfigError(f"{origin}: {group}.name must be one of {known}; found {shown}")
     try:
         return choose(group, name)
     except ConfigError as error:
@@ -135,7 +135,7 @@ def schema_for(chosen: dict[str, Choice]) -> DictConfig:
     """Return the typed defaults, with the domain and the objective that were chosen by name."""
     schema = OmegaConf.structured(Config)
     for group, choice in chosen.items():
-        schema[group] = OmegaConf.structured(choice.found)
+        schema[group] = OmegaConf.structured(choice.settings)
     assert isinstance(schema, DictConfig)
     return schema
 
@@ -152,14 +152,14 @@ def use_canonical_names(merged: DictConfig) -> None:
 
 def group_of(values: dict[str, Any], group: str, origin: str) -> dict[str, Any]:
     """Return a group of keys from raw values; raises ConfigError when it is not a mapping."""
-    found = values.get(group, {})
-    if not isinstance(found, dict):
-        raise ConfigError(f"{origin}: {group} must hold keys such as {group}.name, found {found!r}")
-    return found
+    inner = values.get(group, {})
+    if not isinstance(inner, dict):
+        raise ConfigError(f"{origin}: {group} must hold keys such as {group}.name, found {inner!r}")
+    return inner
 
 
 def merge(base: DictConfig, values: dict[str, Any], origin: str) -> DictConfig:
-    """Lay raw values over a typed configuration; raises ConfigError naming the key."""
+    """Merge raw values into a typed configuration; raises ConfigError naming the key."""
     for name in leaf_names(values):
         check_known(base, name, origin)
     try:

@@ -1,4 +1,4 @@
-"""Names of domains, objectives and language tasks, and the classes that they stand for.
+"""Names of domains, objectives and language tasks, and the classes behind them.
 
 A name is built in (below), an entry point of an installed package, or an import path
 `package.module:Class`. Nothing is imported before it is asked for.
@@ -56,26 +56,26 @@ KINDS = {
 
 
 class Choice(NamedTuple):
-    """What a name stands for."""
+    """The class behind a name."""
 
     name: str
     """The canonical name: a built-in one as it is, else the class's own import path."""
-    found: Any
-    """The class."""
+    settings: Any
+    """The class: settings of a domain or an objective, or a language task."""
 
 
 @cache
 def choose(kind: str, name: str) -> Choice:
-    """Return what a name stands for; raises ConfigError with the nearest known name."""
+    """Return the class behind a name; raises ConfigError with the nearest known name."""
     what = KINDS[kind]
     if name in what.built_in:
         return Choice(name, imported(what.key, name, what.built_in[name]))
     path = name if ":" in name else entry_point_path(what, name)
-    found = imported(what.key, name, path)
-    check_class(what, name, found)
-    own = f"{found.__module__}:{found.__qualname__}"
+    chosen = imported(what.key, name, path)
+    check_class(what, name, chosen)
+    own_path = f"{chosen.__module__}:{chosen.__qualname__}"
     built_in = {path: name for name, path in what.built_in.items()}
-    return Choice(built_in.get(own, own), found)
+    return Choice(built_in.get(own_path, own_path), chosen)
 
 
 def canonical_name(kind: str, name: str) -> str:
@@ -117,14 +117,13 @@ def imported(key: str, name: str, path: str) -> Any:
     """Import `package.module:attribute`; raises ConfigError with the error's own words."""
     module, _, attribute = path.partition(":")
     try:
-        found = import_path(path)
+        return import_path(path)
     except Exception as error:  # of somebody else's module, which may raise anything
         shown = name if name == path else f"{name} ({path})"
         near = nearest_attribute(module, attribute) if isinstance(error, AttributeError) else ""
         raise ConfigError(
             f"{key}={shown} cannot be imported: {type(error).__name__}: {error}{near}"
         ) from error
-    return found
 
 
 def nearest_attribute(module: str, attribute: str) -> str:
@@ -133,20 +132,20 @@ def nearest_attribute(module: str, attribute: str) -> str:
     return f"; did you mean {module}:{near[0]}?" if near else ""
 
 
-def check_class(what: Kind, name: str, found: Any) -> None:
+def check_class(what: Kind, name: str, chosen: Any) -> None:
     """Raise ConfigError unless an import led to a class that can be used."""
-    if not isinstance(found, type):
-        raise ConfigError(f"{what.key}={name} must be a class, found {type(found).__name__}")
+    if not isinstance(chosen, type):
+        raise ConfigError(f"{what.key}={name} must be a class, found {type(chosen).__name__}")
     if what.base is None:
         return
-    settings: Any = found
-    if not (issubclass(found, what.base) and is_dataclass(found)):
+    settings: Any = chosen
+    if not (issubclass(chosen, what.base) and is_dataclass(chosen)):
         raise ConfigError(
             f"{what.key}={name} must be a dataclass that subclasses"
-            f" {what.base.__module__}.{what.base.__name__}, found {found.__name__}"
+            f" {what.base.__module__}.{what.base.__name__}, found {chosen.__name__}"
         )
     if not settings.implementation:
         raise ConfigError(
-            f"{what.key}={name} must say what it stands for: {found.__name__}.implementation ="
+            f"{what.key}={name} must name its implementation: {chosen.__name__}.implementation ="
             " 'package.module:name'"
         )

@@ -213,7 +213,7 @@ class Config:
 
     @property
     def divergence(self) -> str:
-        """Which KL the domain computes: forward unless the objective says otherwise."""
+        """Which KL the domain computes: the forward one unless the objective needs another."""
         return str(self.objective.divergence_kind)
 
     @property

@@ -20,10 +20,10 @@ def test_every_built_in_name_leads_to_a_class_of_its_kind(kind: str) -> None:
     for name in KINDS[kind].built_in:
         choice = choose(kind, name)
         assert choice.name == name
-        assert isinstance(choice.found, type)
+        assert isinstance(choice.settings, type)
         if KINDS[kind].base is not None:
-            assert choice.found.implementation.startswith("suite.")
-            assert choice.found().name == name
+            assert choice.settings.implementation.startswith("suite.")
+            assert choice.settings().name == name
 
 
 @pytest.mark.parametrize(("kind", "names"), [("domain", DOMAINS), ("objective", OBJECTIVES)])
@@ -81,7 +81,7 @@ def test_an_entry_point_does_not_hide_what_is_built_in(monkeypatch: pytest.Monke
     [
         ("json:dumps", "must be a class, found function"),
         ("json:JSONDecoder", "must be a dataclass that subclasses suite.config.contracts.Domain"),
-        ("suite.config.contracts:DomainConfig", "must say what it stands for"),
+        ("suite.config.contracts:DomainConfig", "must name its implementation"),
         ("suite.config.contracts:DomainConfg", "did you mean suite.config.contracts:DomainConfig"),
     ],
 )

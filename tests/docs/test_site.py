@@ -25,7 +25,7 @@ def known_keys() -> set[str]:
     rows = CONFIGURATION["rows"]
     found = {row[0].strip("`") for row in rows(Config)}
     for group, names in (("domain", DOMAINS), ("objective", OBJECTIVES)):
-        kinds = [choose(group, name).found for name in names]
+        kinds = [choose(group, name).settings for name in names]
         found |= {row[0].strip("`") for kind in kinds for row in rows(kind, f"{group}.")}
     found |= {f"report.{field.name}" for field in dataclasses.fields(ReportSettings)}
     return found | {".".join(k.split(".")[:n]) for k in found for n in (1, 2) if k.count(".") >= n}

@@ -29,7 +29,7 @@ def test_feedback_has_the_promised_shapes_signs_and_gradients(
 def test_three_steps_move_the_policy_and_not_the_reference(
     tiny: Tiny, name: str, objective: str
 ) -> None:
-    settings = choose("domain", name).found
+    settings = choose("domain", name).settings
     if objective in ("dpo", "mpo") and settings.recorded:
         with pytest.raises(ConfigError, match=f"objective.name={objective} compares several"):
             tiny(name, f"objective={{name: {objective}}}")
@@ -80,7 +80,7 @@ def test_every_objective_keeps_the_contract(objective: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_the_reverse_divergence_is_another_one(tiny: Tiny, name: str) -> None:
-    if choose("domain", name).found.recorded:
+    if choose("domain", name).settings.recorded:
         with pytest.raises(ConfigError, match=r"objective\.divergence must be forward"):
             tiny(name, "feedback=positive", "objective.divergence=reverse")
         return

@@ -13,7 +13,7 @@ def build_task(settings: LMConfig) -> Task | None:
         return None
     if settings.task == "arithmetic":
         return Arithmetic(settings.digits)
-    task: Task = choose("task", settings.task).found()
+    task: Task = choose("task", settings.task).settings()
     return task
 
 
