@@ -136,8 +136,8 @@ def bare_lm(config: Config, folder: Path) -> Callable[[], None]:
                 position_ids=tokens.positions,
                 use_cache=False,
             ).last_hidden_state
-            found: torch.Tensor = model.lm_head(states.flatten(0, 1)[tokens.state_index])
-            return found.log_softmax(-1)
+            logits: torch.Tensor = model.lm_head(states.flatten(0, 1)[tokens.state_index])
+            return logits.log_softmax(-1)
 
         ours = logprobs(policy)
         with torch.no_grad():

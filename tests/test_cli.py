@@ -1,4 +1,4 @@
-"""What a person sees of mistakes: one sentence and an exit code."""
+"""A user's mistake on the command line gives one sentence and an exit code."""
 
 from pathlib import Path
 
