@@ -1,13 +1,21 @@
 """The trained policy as a folder, with a model card; the folder is complete or absent."""
 
 import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
 
 from suite.config.schema import Config
 from suite.domains.base import Domain
-from suite.objectives.base import Objective
+from suite.feedback.feedback import Shares
+from suite.objectives.base import HasStrength, Objective
 from suite.runs.folder import RunFolder
 from suite.system import distributed
-from suite.training.card import write_card
+from suite.system.files import write_text
+
+TEMPLATE = Path(__file__).with_name("card.md.j2")
 
 
 class ExportError(Exception):
@@ -35,3 +43,46 @@ def export(run: RunFolder, config: Config, domain: Domain, objective: Objective)
             f"{folder} cannot be written: {error}; the trained policy is in {run.checkpoints}, and"
             " the same command writes it once that is mended"
         ) from error
+
+
+def write_card(
+    folder: Path, config: Config, objective: Objective, shares: Shares, rows: list[dict[str, Any]]
+) -> None:
+    """Write README.md with its metadata, as model hubs show it; `rows` are the run's metrics."""
+    from huggingface_hub import ModelCard, ModelCardData  # half a second to import
+
+    domain = config.domain.card()
+    metadata = ModelCardData(
+        library_name=domain.library or "transformers",
+        base_model=domain.base_model,
+        tags=["pmpo", "preference-optimization", f"{config.feedback}-feedback"],
+    )
+    card = ModelCard.from_template(
+        metadata,
+        template_str=TEMPLATE.read_text(encoding="utf-8"),
+        config=config,
+        data=domain.data,
+        strength=strength(objective, shares),
+        shares=shares,
+        metrics=first_and_last(rows),
+        configuration=OmegaConf.to_yaml(OmegaConf.create(asdict(config))),
+    )
+    write_text(folder / "README.md", f"{card}\n")
+
+
+def first_and_last(rows: list[dict[str, Any]]) -> dict[str, tuple[str, str]]:
+    """Return each metric's value in the first and in the last evaluation, as text."""
+    evaluations = [row for row in rows if "eval/score" in row]
+    first, last = (evaluations[0], evaluations[-1]) if evaluations else ({}, {})
+    return {
+        name.removeprefix("eval/"): (f"{first[name]:.4g}", f"{value:.4g}")
+        for name, value in last.items()
+        if name.startswith("eval/") and name in first
+    }
+
+
+def strength(objective: Objective, shares: Shares) -> dict[str, str]:
+    """Return α and β at the end of training as text; empty for objectives without them."""
+    if not isinstance(objective, HasStrength):
+        return {}
+    return {"α": f"{objective.alpha:g}", "β": f"{objective.beta(shares):.3g}"}
