@@ -182,22 +182,25 @@ def test_short_name_and_import_path_are_the_same_run(installed: Installed) -> No
     assert installed.python(code) == "1\n"
 
 
-def test_both_pass_the_public_contract_from_their_own_tests(installed: Installed) -> None:
+def test_all_pass_the_public_contract_from_their_own_tests(installed: Installed) -> None:
     installed.write(
         "test_coin.py",
-        "from suite.testing import check_domain, check_objective\n\n\n"
+        "from suite.testing import check_domain, check_judge, check_objective, check_task\n\n\n"
         "def test_the_coin_keeps_the_contract(tmp_path):\n"
         "    check_domain('coin', 'domain.contexts=4', folder=tmp_path)\n\n\n"
         "def test_the_hinge_keeps_the_contract(tmp_path):\n"
         "    check_objective('coin_example.settings:HingeConfig', folder=tmp_path)\n"
-        "    check_objective('hinge', folder=tmp_path, domain=['domain.name=coin'])\n",
+        "    check_objective('hinge', folder=tmp_path, domain=['domain.name=coin'])\n\n\n"
+        "def test_the_task_and_the_judge_keep_the_contract():\n"
+        "    check_task('echo')\n"
+        "    check_judge('coin_example.judges:short', ['ab>', 'cd>'], ['a', 'cd'])\n",
     )
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "test_coin.py"], cwd=installed.work,
         env=installed.environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    assert "2 passed" in done.stdout
+    assert "3 passed" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ import torch
 from suite import testing
 from suite.config.fields import ConfigError
 from suite.config.registry import DOMAINS, OBJECTIVES, choose
+from suite.domains.language.tasks.arithmetic import Arithmetic
+from suite.domains.language.tasks.letters import Letters
+from suite.testing import domain, shared
 from tests.conftest import TINY, Tiny
 
 
@@ -17,11 +20,11 @@ def test_every_domain_is_under_contract() -> None:
 
 
 @pytest.mark.parametrize("name", DOMAINS)
-@pytest.mark.parametrize("mode", testing.MODES)
+@pytest.mark.parametrize("mode", domain.MODES)
 def test_feedback_has_the_promised_shapes_signs_and_gradients(
     tiny: Tiny, name: str, mode: str
 ) -> None:
-    testing.check_feedback(tiny(name, f"feedback={mode}"))
+    domain.check_feedback(tiny(name, f"feedback={mode}"))
 
 
 @pytest.mark.parametrize("name", DOMAINS)
@@ -43,34 +46,34 @@ def test_three_steps_move_the_policy_and_not_the_reference(
             tiny(name, f"objective={{name: {objective}}}")
         return
     config = tiny(name, f"objective={{name: {objective}}}", "seed=1")
-    testing.check_training_moves_the_policy_alone(config)
+    shared.check_training_moves_the_policy_alone(config)
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_evaluation_has_a_score_repeats_itself_and_leaves_training_alone(
     tiny: Tiny, name: str
 ) -> None:
-    testing.check_evaluation(tiny(name))
+    domain.check_evaluation(tiny(name))
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_equal_seeds_give_equal_batches_and_other_seeds_others(tiny: Tiny, name: str) -> None:
-    testing.check_seeds(tiny(name, "seed=1"), tiny(name, "seed=2"))
+    domain.check_seeds(tiny(name, "seed=1"), tiny(name, "seed=2"))
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_state_continues_the_stream_of_batches(tiny: Tiny, name: str) -> None:
-    testing.check_state(tiny(name))
+    domain.check_state(tiny(name))
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_the_policy_is_saved(tiny: Tiny, name: str, tmp_path: Path) -> None:
-    testing.check_saving(tiny(name), tmp_path)
+    domain.check_saving(tiny(name), tmp_path)
 
 
 @pytest.mark.parametrize("name", DOMAINS)
 def test_settings_come_back_from_the_runs_folder(tiny: Tiny, name: str, tmp_path: Path) -> None:
-    testing.check_settings(tiny(name), tmp_path)
+    shared.check_settings(tiny(name), tmp_path)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -87,13 +90,13 @@ def test_the_reverse_divergence_is_another_one(tiny: Tiny, name: str) -> None:
 
     def kl(divergence: str) -> torch.Tensor:
         config = tiny(name, "feedback=positive", f"objective.divergence={divergence}")
-        domain = testing.build(config)
+        built = shared.build(config)
         with torch.no_grad():
-            for i, parameter in enumerate(domain.policy.parameters()):
+            for i, parameter in enumerate(built.policy.parameters()):
                 generator = torch.Generator().manual_seed(i)
                 noise = torch.randn(parameter.shape, generator=generator)
                 parameter.add_(0.3 * noise)
-        return domain.feedback(next(iter(domain.train_dataloader()))).kl
+        return shared.first_feedback(built).kl
 
     # Only a family whose members have equal deviations may diverge equally both ways.
     if name in ("bandit", "control", "lm"):
@@ -127,3 +130,37 @@ def test_a_broken_domain_or_objective_is_found_out(
         patch.setattr(BoundPMPO, "__call__", summed)
         with pytest.raises(testing.BrokenContract, match="mean of the losses of its halves"):
             testing.check_objective("pmpo", folder=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "letters"])
+def test_every_built_in_task_keeps_the_contract(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "arithmetic":  # the suite gives it the number of digits
+        monkeypatch.setattr(Arithmetic.__init__, "__defaults__", (2,))
+    testing.check_task(name)
+
+
+def test_a_broken_task_or_judge_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = {
+        "alphabet": ("alphabet", "abc"),
+        "max_new_tokens": ("max_new_tokens", 1),
+        "up to 1": ("score", lambda self, prompt, completion: 2.0),
+        "must never occur": ("prompts", lambda self, n, g, *, held_out: ["ab>"] * n),
+        "as many as asked": ("prompts", lambda self, n, g, *, held_out: []),
+    }
+    for sentence, (attribute, value) in broken.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(Letters, attribute, value)
+            with pytest.raises(testing.BrokenContract, match=sentence):
+                testing.check_task("letters")
+    with pytest.raises(testing.BrokenContract, match="order of the completions"):
+        testing.check_judge("tests.domains.test_contract:by_place", ["a", "b"], ["x", "y"])
+    with pytest.raises(testing.BrokenContract, match="a score per completion"):
+        testing.check_judge("tests.domains.test_contract:only_one", ["a", "b"], ["x", "y"])
+
+
+def by_place(prompts: list[str], completions: list[str]) -> list[float]:
+    return [float(i) for i in range(len(completions))]
+
+
+def only_one(prompts: list[str], completions: list[str]) -> list[float]:
+    return [1.0]

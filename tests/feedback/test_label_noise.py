@@ -11,7 +11,7 @@ from suite.feedback.label_noise import LabelNoise
 from suite.feedback.labelling import label_by_rank
 from suite.objectives.pmpo import pmpo
 from suite.system import distributed
-from suite.testing import build
+from suite.testing.shared import build
 from tests.conftest import Tiny
 
 GENERATOR = torch.Generator().manual_seed(0)

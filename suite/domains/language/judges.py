@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from transformers import (
 )
 
 from suite.config.fields import ConfigError
+from suite.config.registry import imported
 from suite.domains.language.chat import prompt_ids, template
 from suite.domains.language.generation import Judge, complete, decode, judge_completions, task_judge
 from suite.domains.language.io import Text
@@ -48,12 +48,7 @@ def build_judge(
 
 def import_judge(name: str) -> Judge:
     """Import a function `package.module:name`; raises ConfigError."""
-    module, _, attribute = name.partition(":")
-    try:
-        judge: Judge = getattr(import_module(module), attribute)
-    except Exception as error:  # of somebody else's module
-        message = f"{type(error).__name__}: {error}"
-        raise ConfigError(f"domain.judge={name} cannot be imported: {message}") from error
+    judge: Judge = imported("domain.judge", name, name)
     if not callable(judge):
         raise ConfigError(f"domain.judge={name} must be a function, found {type(judge).__name__}")
     return judge

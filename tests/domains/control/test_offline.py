@@ -18,7 +18,7 @@ from suite.domains.control.recording import mixture, recording_folder
 from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.pmpo import pmpo
 from suite.runs.folder import RunFolder
-from suite.testing import build
+from suite.testing.shared import build
 from suite.train import train
 from tests.conftest import Tiny
 
