@@ -60,7 +60,7 @@ class TrainerConfig:
     max_kl: float | None = key(
         None, "end at the first evaluation whose KL to the reference is above this", above=0
     )
-    accelerator: Literal["auto", "cpu", "gpu"] = key("auto", "a GPU where there is one, or given")
+    accelerator: Literal["auto", "cpu", "gpu"] = key("auto", "`auto` takes a GPU if there is one")
     devices: int = key(
         1, "GPUs per node that share every batch, or processes on the CPU", at_least=1
     )
@@ -70,8 +70,8 @@ class TrainerConfig:
     )
     compile: bool = key(
         False,
-        "compile a step's mathematics: worth half a minute for long runs of small networks; on the"
-        " CPU it needs a C++ compiler",
+        "compile a step's mathematics: costs half a minute once and pays in long runs of small"
+        " networks; on the CPU it needs a C++ compiler",
     )
     precision: Literal["32-true", "bf16-mixed"] = key("32-true", "of the policy's arithmetic")
 

@@ -22,13 +22,17 @@ class PMPOConfig(ObjectiveConfig):
         at_most=1,
     )
     beta: float | int | str = key(
-        "auto", "weight of KL(π_ref ‖ π); `auto` is margin·(1−α)/Z0, just bounded", at_least=0
+        "auto",
+        "weight of KL(π_ref ‖ π); `auto` is margin·(1−α)/Z0, at which the loss is just bounded",
+        at_least=0,
     )
-    margin: float = key(1.0, "factor on the smallest bounded β, where β is `auto`", above=0)
+    margin: float = key(
+        1.0, "factor on the smallest β with a bounded loss, where β is `auto`", above=0
+    )
     normalization: Literal["shares", "context"] = key(
         "shares",
         "sums divided by the label's share of all samples, or means per context; for means, β=auto"
-        " is just bounded only where all contexts have equally many of each label",
+        " just bounds the loss only where all contexts have equally many of each label",
     )
     divergence: Literal["forward", "reverse"] = key(
         "forward", "KL(π_ref ‖ π), or KL(π ‖ π_ref) for positive feedback only"

@@ -30,7 +30,7 @@ class BetaCurve(NamedTuple):
     bound: float | None
     """(1−α)/Z0, enough for any policy (theory §2)."""
     predicted: float | None
-    """The smallest bounded β for Gaussians (theory §5), else the bound."""
+    """The smallest β with a bounded loss for Gaussians (theory §5), else the bound."""
 
     @property
     def measured(self) -> float | None:
@@ -92,6 +92,6 @@ def bound(records: Sequence[RunRecord]) -> float | None:
 
 
 def predicted(records: Sequence[RunRecord]) -> float | None:
-    """Return the smallest bounded β, at least 0."""
+    """Return the smallest β with a bounded loss, at least 0."""
     of_gaussian = records[0].gaussian_beta
     return bound(records) if of_gaussian is None else of_gaussian

@@ -49,7 +49,7 @@ class RunRecord:
     beta: float | None = None
     """PMPO's β, where it is a number."""
     gaussian_beta: float | None = None
-    """The smallest bounded β of Gaussian policies in closed form (theory §11)."""
+    """The smallest β with a bounded loss, of Gaussian policies in closed form (theory §11)."""
     reject_share: float | None = None
     """The share of rejected samples that the run measured first."""
     commit: str = ""

@@ -53,7 +53,7 @@ def write_card(
 
     domain = config.domain.card()
     metadata = ModelCardData(
-        library_name=domain.library or "transformers",
+        library_name=domain.library,
         base_model=domain.base_model,
         tags=["pmpo", "preference-optimization", f"{config.feedback}-feedback"],
     )

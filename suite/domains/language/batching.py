@@ -113,9 +113,9 @@ def count_within_budget(chosen: list[int], lengths: list[int], tokens: int) -> i
     return max(count, ranks)
 
 
-def rows_batch(groups: list[Encoded], pad: int, share: bool, scale: float) -> RowsBatch:
-    """Return groups as a batch of weight `scale`; with `share`, completions share their prompt."""
-    tokens = pack([group.sequences for group in groups], pad, share)
+def rows_batch(groups: list[Encoded], pad: int, shared_prompts: bool, scale: float) -> RowsBatch:
+    """Return groups as a batch of weight `scale`, whose completions may share their prompts."""
+    tokens = pack([group.sequences for group in groups], pad, shared_prompts)
     labels = torch.tensor([group.labels for group in groups])
     weight = scale * torch.tensor([[group.weight] for group in groups], dtype=torch.float32)
     accept, reject = labels.clamp(min=0) * weight, (-labels).clamp(min=0) * weight

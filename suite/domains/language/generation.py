@@ -27,11 +27,11 @@ def complete(
     generator: torch.Generator,
     *,
     greedy: bool = False,
-    share: bool = False,
+    split: bool = False,
     temperature: float = 1.0,
     slots: int = 512,
 ) -> SampledTokens:
-    """Sample completions of each prompt; with `share`, every rank has its own prompts."""
+    """Sample completions of each prompt; with `split`, every rank has its own prompts."""
     if prompts and all(isinstance(prompt, str) for prompt in prompts):
         ids = tokenizer(list(prompts))["input_ids"]
     else:
@@ -42,7 +42,7 @@ def complete(
         *(model, ids, samples, max_new_tokens, generator),
         ends=end_tokens(model, tokenizer),
         greedy=greedy,
-        share=share,
+        split=split,
         temperature=temperature,
         slots=slots,
     )

@@ -91,7 +91,7 @@ class LanguageModel:
         """Sample and judge several batches at once, which keeps the sampler's slots busy."""
         size, samples = self.settings.prompts // distributed.world_size(), self.settings.samples
         prompts, drawn, score = self.sample_completions(
-            self.generator, count * self.settings.prompts, held_out=False, share=True
+            self.generator, count * self.settings.prompts, held_out=False, split=True
         )
         return [
             self.labelled_batch(
@@ -106,7 +106,7 @@ class LanguageModel:
 
     def draw(self, generator: torch.Generator, count: int, *, held_out: bool) -> LMBatch:
         """Draw prompts, sample K completions of each from the reference, and judge them."""
-        _, drawn, score = self.sample_completions(generator, count, held_out=held_out, share=False)
+        _, drawn, score = self.sample_completions(generator, count, held_out=held_out, split=False)
         return self.labelled_batch(drawn, score)
 
     def labelled_batch(self, drawn: SampledTokens, score: Tensor) -> LMBatch:
@@ -114,12 +114,12 @@ class LanguageModel:
         return LMBatch(self.pack(drawn), score, label_scores(score, self.settings.labels))
 
     def sample_completions(
-        self, generator: torch.Generator, count: int, *, held_out: bool, share: bool
+        self, generator: torch.Generator, count: int, *, held_out: bool, split: bool
     ) -> tuple[list[Text], SampledTokens, Tensor]:
-        """Return prompts, completions and scores [B, K]; with `share`, each rank does its part."""
+        """Return prompts, completions and scores [B, K]; with `split`, each rank does its part."""
         prompts = self.prompts.prompts(count, generator, held_out=held_out)
-        prompts = distributed.local_slice(prompts) if share else prompts
-        drawn = self.networks(self.reference_completions, prompts, generator, share)
+        prompts = distributed.local_slice(prompts) if split else prompts
+        drawn = self.networks(self.reference_completions, prompts, generator, split)
         texts = decode(self.tokenizer, drawn)
         with timed("judging"):
             score = self.judge_scores(prompts, texts, self.settings.samples)
@@ -130,7 +130,7 @@ class LanguageModel:
         return judge_completions(self.judge, self.settings.judge, prompts, texts, samples)
 
     def reference_completions(
-        self, prompts: list[Text], generator: torch.Generator, share: bool
+        self, prompts: list[Text], generator: torch.Generator, split: bool
     ) -> SampledTokens:
         """Sample completions from the reference."""
         settings = self.settings
@@ -138,7 +138,7 @@ class LanguageModel:
             return complete(
                 *(model, self.tokenizer, prompts, settings.samples, self.prompts.max_new_tokens),
                 generator,
-                share=share,
+                split=split,
                 temperature=settings.temperature,
                 slots=settings.slots,
             )

@@ -29,10 +29,10 @@ class Tokens(NamedTuple):
     shared: bool  # whether rows hold several completions of one prompt
 
 
-def pack(groups: list[list[Sequence]], pad: int, share: bool) -> Tokens:
-    """Pack sequences into rows; with `share`, a prompt and all its completions are one row."""
-    share = share and max(map(len, groups)) > 1
-    rows = groups if share else [[sequence] for group in groups for sequence in group]
+def pack(groups: list[list[Sequence]], pad: int, shared_prompts: bool) -> Tokens:
+    """Pack sequences into rows; a prompt with all its completions may be one row."""
+    shared_prompts = shared_prompts and max(map(len, groups)) > 1
+    rows = groups if shared_prompts else [[sequence] for group in groups for sequence in group]
     longest = max(map(row_length, rows))
     columns: tuple[list[list[int]], ...] = ([], [], [])
     state_index: list[int] = []
@@ -61,7 +61,7 @@ def pack(groups: list[list[Sequence]], pad: int, share: bool) -> Tokens:
         owner += [number] * (len(sequence.ids) - max(sequence.prompt, 1))
     tensors = [torch.tensor(column) for column in columns]
     tensors += [torch.tensor(values, dtype=torch.long) for values in (state_index, targets, owner)]
-    return Tokens._make([*tensors, share])
+    return Tokens._make([*tensors, shared_prompts])
 
 
 def row_length(row: list[Sequence]) -> int:

@@ -140,7 +140,7 @@ def sample(
     *,
     ends: list[int],
     greedy: bool = False,
-    share: bool = False,
+    split: bool = False,
     temperature: float = 1.0,
     slots: int = 512,
 ) -> SampledTokens:
@@ -150,13 +150,13 @@ def sample(
     which is the reference (arXiv 2410.04166). `greedy` takes the likeliest token instead.
     Each token is drawn with one random number, by the inverse of the distribution function. All
     numbers come from `generator`, on the CPU, before the first token, so that a sequence does not
-    depend on the others in use. With `share`, a rank uses the part of the numbers for its prompts.
+    depend on the others in use. With `split`, a rank uses the part of the numbers for its prompts.
     """
     count = len(prompts) * samples
     numbers = torch.rand(
-        (distributed.world_size() if share else 1) * count, max_new_tokens, generator=generator
+        (distributed.world_size() if split else 1) * count, max_new_tokens, generator=generator
     )
-    numbers = (distributed.local_slice(numbers) if share else numbers).to(model.device)
+    numbers = (distributed.local_slice(numbers) if split else numbers).to(model.device)
     tokens = torch.zeros(count, max_new_tokens, dtype=torch.long, device=model.device)
     lengths = torch.zeros(count, dtype=torch.long, device=model.device)
     stops = torch.tensor(ends, device=model.device)

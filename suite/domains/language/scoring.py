@@ -94,7 +94,7 @@ def can_share_prompts(model: PreTrainedModel, pad: int) -> bool:
     try:
         alone, together = (
             completion_states(model, move_data_to_device(packed, model.device))
-            for packed in (pack([group], pad, share) for share in (False, True))
+            for packed in (pack([group], pad, shared_prompts) for shared_prompts in (False, True))
         )
     except (TypeError, ValueError, RuntimeError):  # models that take no such mask or positions
         return False

@@ -34,7 +34,9 @@ def test_batches_hold_little_padding() -> None:
     lengths = uneven()
     groups = groups_of(lengths)
     padded = sum(
-        rows_batch([groups[i] for i in batch], 0, share=False, scale=1).tokens.input_ids.numel()
+        rows_batch(
+            [groups[i] for i in batch], 0, shared_prompts=False, scale=1
+        ).tokens.input_ids.numel()
         for batch in epoch_batches(groups, 8, 0, seed=0, epoch=0)
     )
     assert padded < 1.1 * sum(lengths)
@@ -49,7 +51,7 @@ def test_a_budget_of_tokens_is_kept_and_every_group_counts_equally() -> None:
     stream = itertools.islice(batches(groups, 64, 2000, 0, {"epoch": 0, "position": 0}), len(plan))
     weights = []
     for chosen, scale in stream:
-        batch = rows_batch(chosen, 0, share=False, scale=scale)
+        batch = rows_batch(chosen, 0, shared_prompts=False, scale=scale)
         assert batch.tokens.input_ids.numel() <= 2000
         weights.append(scale / len(chosen))  # of a group in the mean over its batch
     assert weights == pytest.approx([len(plan) / 640] * len(plan))
@@ -58,7 +60,7 @@ def test_a_budget_of_tokens_is_kept_and_every_group_counts_equally() -> None:
 
 def test_completions_of_one_prompt_are_laid_behind_it_once() -> None:
     group = Encoded([Sequence([7, 8, 9, n], 3) for n in (1, 2)], [1.0, -1.0], 2.0)
-    batch = rows_batch([group, group], 0, share=True, scale=1)
+    batch = rows_batch([group, group], 0, shared_prompts=True, scale=1)
     assert batch.tokens.input_ids.tolist() == [[7, 8, 9, 1, 2]] * 2
     assert batch.tokens.positions.tolist() == [[0, 1, 2, 3, 3]] * 2
     assert batch.tokens.state_index.tolist() == [2, 2, 7, 7]

@@ -220,7 +220,7 @@ def test_a_learned_reward_model_is_made_once_and_knows_the_task(tiny: Tiny, tmp_
         config.domain, parts_of(LabelNoise("mixed"), seed=5, cache=tmp_path))  # fmt: skip
     assert made.stat().st_mtime_ns == before
     prompts, drawn, scores = domain.sample_completions(
-        torch.Generator().manual_seed(1), 128, held_out=True, share=False
+        torch.Generator().manual_seed(1), 128, held_out=True, split=False
     )
     texts = decode(domain.tokenizer, drawn)
     exact = judge_completions(task_judge(Letters()), "exact", prompts, texts, 4)

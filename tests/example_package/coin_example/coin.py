@@ -27,7 +27,8 @@ class Coin:
     def train_dataloader(self):
         size = (self.settings.contexts, self.settings.samples)
         while True:
-            score = self.reference["mean"] + torch.randn(size, generator=self.generator)
+            mean = self.reference["mean"]
+            score = mean + torch.randn(size, generator=self.generator).to(mean.device)
             yield score, self.label_noise.apply(label_by_sign(score), self.shares)
 
     def feedback(self, batch):
@@ -47,7 +48,7 @@ class Coin:
 
     @torch.no_grad()
     def evaluate(self):
-        start = Gaussian(torch.zeros(1), torch.ones(1))
+        start = normal({"mean": torch.zeros_like(self.policy["mean"])})
         kl = gaussian_kl(start, normal(self.policy)).total()
         return {"score": self.policy["mean"].item(), "kl": kl.item()}
 
@@ -63,4 +64,4 @@ class Coin:
 
 def normal(parameters):
     """Return the distribution whose mean the parameters hold."""
-    return Gaussian(parameters["mean"], torch.ones(1))
+    return Gaussian(parameters["mean"], torch.ones_like(parameters["mean"]))
