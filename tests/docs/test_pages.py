@@ -54,10 +54,10 @@ def domain_of(words: list[str]) -> str:
     for word in words:
         named = re.sub("^(DOMAIN|CONFIG)=", "", word)
         path, sweep = Path(named), ROOT / f"configs/sweeps/{named}.yaml"
-        if sweep.exists() and "train" not in words:
+        if words[:2] == ["suite", "train"]:
+            path = config_path(words[2])
+        elif sweep.exists():
             path = sweep.parent / yaml.safe_load(sweep.read_text())["config"]
-        elif "train" in words and re.fullmatch(r"\w[\w/-]*", named) and named != "train":
-            path = config_path(named)
         if path.suffix == ".yaml":
             return str(yaml.safe_load((ROOT / path).read_text())["domain"]["name"])
     raise AssertionError(f"no configuration in {words}")

@@ -28,10 +28,8 @@ def test_a_card_needs_no_network_and_has_metadata_measurements_and_the_configura
     monkeypatch.setattr(socket.socket, "connect", refuse)
     config = tiny("bandit", "feedback=negative", "objective.beta=4", results=tmp_path)
     card = card_of(config)
-    assert card.data.to_dict() == {
-        "library_name": "transformers",
-        "tags": ["pmpo", "preference-optimization", "negative-feedback"],
-    }
+    # A Gaussian's JSON file is loaded by no library.
+    assert card.data.to_dict() == {"tags": ["pmpo", "preference-optimization", "negative-feedback"]}
     run = RunFolder.of(config)
     first, last = (run.metrics()[i]["eval/score"] for i in (0, -1))
     assert card.text.startswith("# sphere-3d, negative feedback\n")
