@@ -1,8 +1,16 @@
-"""Closed forms for PMPO with Gaussian policies and locally linear scores."""
+"""How large β must be for a bounded loss: for any policy, and in closed form for Gaussians."""
 
 import math
 
-from scipy import integrate, stats
+
+def smallest_beta(alpha: float, reject_share: float) -> float:
+    """Return (1−α)/Z0, the smallest β at which the loss is bounded for deterministic labels."""
+    return (1 - alpha) / reject_share if alpha < 1 else 0.0
+
+
+def effective_mass(alpha: float, beta: float) -> float:
+    """Return M = Σ w = 2α − 1 + β, the total weight of the target distribution."""
+    return 2 * alpha - 1 + beta
 
 
 def top_mean(samples: int, top: int) -> float:
@@ -17,6 +25,8 @@ def top_mean(samples: int, top: int) -> float:
 
 def order_statistic_mean(samples: int, rank: int) -> float:
     """Return the mean of the `rank`-th smallest of `samples` standard normals."""
+    from scipy import integrate, stats  # here, since the loss needs the other bounds only
+
     density = stats.beta(rank, samples - rank + 1).pdf
     value, _ = integrate.quad(
         lambda z: z * density(stats.norm.cdf(z)) * stats.norm.pdf(z), -10.0, 10.0
@@ -30,7 +40,7 @@ def above_average_mean(samples: int) -> float:
     A normal minus the mean of its group has variance 1 − 1/K and is independent of that mean, so
     that m = 2·φ(0)·√(1 − 1/K): 0.6910 for K = 4 (theory §5).
     """
-    return 2 * float(stats.norm.pdf(0)) * math.sqrt(1 - 1 / samples)
+    return 2 / math.sqrt(2 * math.pi) * math.sqrt(1 - 1 / samples)
 
 
 def smallest_gaussian_beta(accepted_mean: float, alpha: float, covariance_weight: float) -> float:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from suite.feedback.feedback import Feedback, Shares
+from suite.objectives.bounds import effective_mass, smallest_beta
 from suite.objectives.config import PMPOConfig
 
 DEFAULT_GUARD = 0.1  # ε of `auto`
@@ -108,16 +109,6 @@ def weighted_kl(feedback: Feedback, covariance_weight: float) -> Tensor:
     if feedback.kl_parts is None:
         raise ValueError("covariance_weight needs feedback.kl_parts, of a Gaussian policy")
     return feedback.kl_parts.total(covariance_weight)
-
-
-def effective_mass(alpha: float, beta: float) -> float:
-    """Return M = Σ w = 2α − 1 + β, the total weight of the target distribution."""
-    return 2 * alpha - 1 + beta
-
-
-def smallest_beta(alpha: float, reject_share: float) -> float:
-    """Return (1−α)/Z0, the smallest β at which the loss is bounded for deterministic labels."""
-    return (1 - alpha) / reject_share if alpha < 1 else 0.0
 
 
 def check_arguments(feedback: Feedback, alpha: float, beta: float, divergence: str) -> None:

@@ -16,7 +16,7 @@ from suite.objectives.base import HasParameters, Objective
 from suite.policies.reference import follow
 from suite.system import distributed
 from suite.system.timing import timed
-from suite.training.checkpoints import random_state, restore_random_state
+from suite.training.checkpoint_io import random_state, restore_random_state
 from suite.training.sharding import shard
 
 ENDLESS = 2**31  # batches: the trainer's limit on calls ends a run, not the data

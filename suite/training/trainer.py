@@ -8,7 +8,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch.strategies import ModelParallelStrategy
 
 from suite.config.schema import TrainerConfig
-from suite.training.checkpoints import AtomicCheckpointIO
+from suite.training.checkpoint_io import AtomicCheckpointIO
 
 
 def build_trainer(settings: TrainerConfig, callbacks: list[L.Callback]) -> L.Trainer:

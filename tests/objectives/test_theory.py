@@ -10,8 +10,14 @@ from scipy import stats
 from torch import Tensor
 
 from suite.feedback.feedback import Feedback, Shares
-from suite.objectives.bounds import above_average_mean, smallest_gaussian_beta, top_mean
-from suite.objectives.pmpo import effective_mass, pmpo, smallest_beta
+from suite.objectives.bounds import (
+    above_average_mean,
+    effective_mass,
+    smallest_beta,
+    smallest_gaussian_beta,
+    top_mean,
+)
+from suite.objectives.pmpo import pmpo
 from suite.policies.divergences import GaussianKL, categorical_kl, gaussian_kl
 
 # Five outcomes. Accepting outcome y with probability GOOD[y], the reference accepts with

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from suite.runs.checkpoints import newest_checkpoint
-from suite.training.checkpoints import AtomicCheckpointIO
+from suite.training.checkpoint_io import AtomicCheckpointIO
 
 
 def save(folder: Path, step: int) -> None:
@@ -69,7 +69,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint(tmp_path: Path) -> None:
     code = (
         "import resource, torch, sys\n"
         "from pathlib import Path\n"
-        "from suite.training.checkpoints import AtomicCheckpointIO\n"
+        "from suite.training.checkpoint_io import AtomicCheckpointIO\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
         "content = {'step': 2, 'weights': torch.zeros(1000)}\n"
         "try:\n"

@@ -30,7 +30,7 @@ from suite.domains.language.offline_config import RowsConfig
 from suite.domains.language.schema import Group, load_rows
 from suite.domains.language.scoring import can_share_prompts, check_model, compare
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
-from suite.objectives.pmpo import smallest_beta
+from suite.objectives.bounds import smallest_beta
 from suite.system import distributed
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import torch
 
-from suite.training.checkpoints import random_state, restore_random_state
+from suite.training.checkpoint_io import random_state, restore_random_state
 
 
 def test_random_streams_continue() -> None:
