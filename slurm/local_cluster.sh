@@ -161,7 +161,7 @@ spawn() { # spawn NAME COMMAND…: detached from the caller's terminal and pipes
 await() { # await WHAT NAME COMMAND…: until the command succeeds, while the daemon lives
 	local what=$1 name=$2 i
 	shift 2
-	for ((i = 0; i < 300; i++)); do
+	for ((i = 0; i < 900; i++)); do # a busy machine may take a minute
 		! "$@" >/dev/null 2>&1 || return 0
 		alive "$name" || break
 		sleep 0.1

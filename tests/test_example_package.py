@@ -118,7 +118,7 @@ def test_a_domain_and_an_objective_train_and_resume(
     installed: Installed, name: str, overrides: list[str]
 ) -> None:
     config = installed.write("coin.yaml", COIN)
-    steps = ["trainer.steps=4000", "trainer.eval_every=1000", "trainer.checkpoint_every=100"]
+    steps = ["trainer.steps=1500", "trainer.eval_every=500", "trainer.checkpoint_every=100"]
     metrics = []
     for sweep in (f"{name}_whole", f"{name}_torn"):
         command = ["train", config, *overrides, *steps, f"sweep={sweep}"]

@@ -94,8 +94,8 @@ def children(pid: int) -> list[int]:
 def test_a_run_with_parallel_environments_goes_on_exactly_and_leaves_no_process_behind(
     tiny: Tiny, tmp_path: Path
 ) -> None:
-    options = ["domain.num_envs=2", "domain.warmup=60", "trainer.steps=1200"]
-    options += ["trainer.eval_every=400", "trainer.checkpoint_every=50"]
+    options = ["domain.num_envs=2", "domain.warmup=60", "trainer.steps=600"]
+    options += ["trainer.eval_every=200", "trainer.checkpoint_every=50"]
     config = tiny("control", *options, results=tmp_path / "torn")
     whole = tiny("control", *options, results=tmp_path / "whole")
 
