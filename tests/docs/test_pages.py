@@ -1,11 +1,14 @@
 """The pages' commands and code do what the pages say, cut down in size."""
 
 import ast
+import itertools
+import json
 import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -89,18 +92,39 @@ def cut_down(command: str, results: Path, stands_for: dict[str, str]) -> list[st
 def test_the_commands_of_a_page_run_one_after_another(
     page: Path, results: Path, stands_for: dict[str, str]
 ) -> None:
-    found = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{results}"}
-    for command in commands(page):
-        words = cut_down(command, results, stands_for)
-        if words[0] == "suite":
-            words = [sys.executable, "-m", *words]
-        done = subprocess.run(
-            words, capture_output=True, text=True, cwd=ROOT, env=found, check=False
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    for command, code, output in outcomes(commands(page), results, stands_for):
+        assert code == 0, f"{command}\n{output}"
         written = re.findall(r"\bsweep (?:DOMAIN=)?(\w+)$", command)
         for sweep in set(written) - set(DRY):
             assert (results / sweep / "report.html").exists()
+
+
+def outcomes(
+    commands: list[str], results: Path, stands_for: dict[str, str]
+) -> Iterator[tuple[str, int, str]]:
+    """Each command with its exit code and output; neighbours of the suite share their imports."""
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{results}"}
+    for is_make, group in itertools.groupby(commands, lambda command: command.startswith("make")):
+        chosen = list(group)
+        words = [cut_down(command, results, stands_for) for command in chosen]
+        if is_make:
+            calls = words
+        else:
+            jobs = json.dumps([[str(ROOT), rest] for _, *rest in words])
+            calls = [[sys.executable, str(ROOT / "tests/together.py"), jobs]]
+        done = [
+            subprocess.run(
+                call, capture_output=True, text=True, cwd=ROOT, env=environment, check=False
+            )
+            for call in calls
+        ]
+        if is_make:
+            for command, each in zip(chosen, done, strict=True):
+                yield command, each.returncode, each.stdout + each.stderr
+        else:
+            assert done[0].returncode == 0, done[0].stderr
+            for command, (code, output) in zip(chosen, json.loads(done[0].stdout), strict=True):
+                yield command, code, output
 
 
 def test_the_readme_shows_the_main_command_first() -> None:

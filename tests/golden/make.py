@@ -92,7 +92,7 @@ def suite(where: Path, *arguments: str) -> str:
 def together(jobs: Sequence[Job]) -> None:
     """Run command lines of the suite one after another, each in a process of its own."""
     argument = json.dumps([[str(where), list(arguments)] for where, arguments in jobs])
-    output = finish(start(ROOT, str(HERE / "together.py"), argument))
+    output = finish(start(ROOT, str(ROOT / "tests/together.py"), argument))
     for code, job_output in json.loads(output.splitlines()[-1]):
         assert code == 0, job_output
 
