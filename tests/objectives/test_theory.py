@@ -3,7 +3,6 @@
 import itertools
 import math
 
-import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -11,11 +10,9 @@ from torch import Tensor
 
 from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.bounds import (
-    above_average_mean,
     effective_mass,
     smallest_beta,
     smallest_gaussian_beta,
-    top_mean,
 )
 from suite.objectives.pmpo import pmpo
 from suite.policies.divergences import GaussianKL, categorical_kl, gaussian_kl
@@ -163,12 +160,6 @@ def gaussian_optimum(alpha: float, beta: float, covariance_weight: float) -> tup
     return mean.item(), log_std.exp().item()
 
 
-def test_m_of_the_best_two_of_four_is_the_papers() -> None:
-    # Order statistics of four normals: 1.02938 and 0.29701; their mean is 0.66319.
-    assert top_mean(4, 2) == pytest.approx((1.02938 + 0.29701) / 2, abs=1e-5)
-    assert top_mean(2, 1) == pytest.approx(1 / math.sqrt(math.pi), abs=1e-9)
-
-
 def test_below_the_gaussian_threshold_the_loss_falls_without_end() -> None:
     """theory §5: bounded iff M > m; with σ² = 1 − (μ − …) → 0 the loss diverges below."""
 
@@ -276,27 +267,3 @@ def test_a_covariance_weight_keeps_the_mean_and_holds_the_deviation(
     mean, std = gaussian_optimum(alpha, beta, weight)
     assert mean == pytest.approx(m / mass, abs=1e-3)
     assert std == pytest.approx(math.sqrt(1 - m * m / (mass * held)), abs=1e-3)
-
-
-def test_the_smallest_beta_of_a_gaussian_by_hand() -> None:
-    # w = 1: β = m + 1 − 2α.
-    assert smallest_gaussian_beta(0.66, 0.0, 1.0) == pytest.approx(1.66)
-    assert smallest_gaussian_beta(0.66, 0.5, 1.0) == pytest.approx(0.66)
-    assert smallest_gaussian_beta(0.66, 1.0, 1.0) == 0.0
-    # w = 100, α = ½: β·100·β = .66², so β = .066; α = 0: (β − 1)(100β − 1) = .4356.
-    assert smallest_gaussian_beta(0.66, 0.5, 100.0) == pytest.approx(0.066)
-    beta = smallest_gaussian_beta(0.66, 0.0, 100.0)
-    assert (beta - 1) * (100 * beta - 1) == pytest.approx(0.4356)
-    assert beta > 1
-    # w = 0, α = 1: (1 + β)·1 > m² always; α = .75: (.5 + β)·.5 > .4356 from β = .3712 on.
-    assert smallest_gaussian_beta(0.66, 1.0, 0.0) == 0.0
-    assert smallest_gaussian_beta(0.66, 0.75, 0.0) == pytest.approx(0.3712)
-    assert smallest_gaussian_beta(0.66, 0.5, 0.0) == math.inf
-
-
-def test_m_of_what_exceeds_the_mean_of_its_group() -> None:
-    """theory §5, against a million draws: the standard error is below .001."""
-    z = np.random.default_rng(0).standard_normal((250_000, 4))
-    accepted = z >= z.mean(1, keepdims=True)
-    assert above_average_mean(4) == pytest.approx(2 * (z * accepted).mean(), abs=0.003)
-    assert above_average_mean(4) == pytest.approx(0.69099, abs=1e-5)
