@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code: 0 done, 1 a run failed, 2 bad input, 130 stopped."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     set_up_logging()
-    sys.path.append(os.getcwd())  # plug-ins that are named by import path may lie here
+    if os.getcwd() not in sys.path:  # plug-ins that are named by import path may lie here
+        sys.path.append(os.getcwd())
     try:
         words = [word for word in given[1:] if word not in ("-h", "--help")]
         if given[:1] == ["train"] and words and len(words) + 1 < len(given):

@@ -177,14 +177,23 @@ def test_the_commands_within_a_pages_text_are_understood(page: Path, results: Pa
                 parse(words)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+WITH_PYTHON = [p for p in PAGES if any(block.language == "python" for block in blocks(p))]
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 def test_the_python_of_a_page_runs(page: Path) -> None:
     named = files(page).values()
     for block in blocks(page):
         if block.language == "python":
-            ast.parse(block.text)
+            assert ast.parse(block.text).body
             if block.text not in named:
-                exec(block.text, {})
+                space: dict[str, object] = {}
+                exec(block.text, space)
+                assert space.keys() > {"__builtins__"}, "the code defines something"
+
+
+def test_pages_with_python_are_found() -> None:
+    assert {README, ROOT / "docs/extending.md"} <= set(WITH_PYTHON)
 
 
 def test_the_objectives_snippet_gives_the_numbers_of_equation_10() -> None:
