@@ -75,6 +75,9 @@ class DomainConfig:
     batch_size_key: ClassVar[str | None] = None
     """The key with the number of contexts per batch, which processes share; None: one process."""
 
+    revision: ClassVar[int] = 1
+    """Raised where the same values compute something else: the names of all its runs change."""
+
     implementation: ClassVar[str] = ""
     """The domain's class as `package.module:Class`; it takes these settings and DomainParts."""
 
@@ -123,6 +126,9 @@ class ObjectiveConfig:
 
     uses_labels: ClassVar[bool] = True
     """Whether it learns from accept and reject labels rather than from scores."""
+
+    revision: ClassVar[int] = 1
+    """Raised where the same values compute something else: the names of all its runs change."""
 
     implementation: ClassVar[str] = ""
     """What builds the loss, as `package.module:name`: called with these settings, the kind of

@@ -1,8 +1,5 @@
-"""A run's settings as dataclasses, and the signature that names what a run computes."""
+"""The settings of a run as dataclasses."""
 
-import dataclasses
-import hashlib
-import json
 import shutil
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,11 +8,7 @@ from omegaconf import MISSING
 
 from suite.config.contracts import short_name
 from suite.config.fields import ConfigError, check_ranges, key, section
-
-UNSIGNED = ("sweep", "results_dir", "logging")  # where and how a run reports, not what it computes
-
-
-RANKS = ("devices", "num_nodes", "strategy")  # who computes it; of `trainer`, and unsigned too
+from suite.config.signature import sign
 
 
 @dataclass
@@ -219,18 +212,9 @@ class Config:
     @property
     def signature(self) -> str:
         """Twelve hexadecimal digits that identify what the run computes."""
-        return sign(dataclasses.asdict(self), self.objective.resolved(self.feedback))
+        return sign(self)
 
     @property
     def run_name(self) -> str:
         """The run's folder: what a person looks for, and the signature."""
         return f"{short_name(self.domain.task)}-{self.variant}-seed{self.seed}-{self.signature}"
-
-
-def sign(values: dict[str, Any], resolved_objective: dict[str, Any]) -> str:
-    """Hash a configuration's values, with derived ones in place of those they follow from."""
-    signed = {name: value for name, value in values.items() if name not in UNSIGNED}
-    signed["trainer"] = {k: v for k, v in values["trainer"].items() if k not in RANKS}
-    signed["objective"] = signed["objective"] | resolved_objective
-    text = json.dumps(signed, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
