@@ -73,6 +73,7 @@ class RowsConfig(DomainConfig):
     """Rows of prompts, completions and feedback on them."""
 
     implementation: ClassVar[str] = "suite.domains.language.offline:Rows"
+    revision: ClassVar[int] = 2
     batch_size_key: ClassVar[str | None] = "batch_size"
     shardable: ClassVar[bool] = True
     has_scores: ClassVar[bool] = False

@@ -13,6 +13,8 @@ completions are text, or lists of chat messages {"role": …, "content": …}.
 import math
 from typing import Any, NamedTuple
 
+import torch
+
 from suite.config.fields import ConfigError
 from suite.domains.language.io import (
     BadRow,
@@ -23,6 +25,7 @@ from suite.domains.language.io import (
     text_field,
 )
 from suite.domains.language.offline_config import DataConfig
+from suite.feedback.labelling import label_scores
 
 FORMATS = (("completion", "label"), ("chosen", "rejected"), ("completions", "scores"))
 
@@ -35,6 +38,7 @@ class Group(NamedTuple):
     labels: list[float]  # 1 accepted, −1 rejected, 0 neither
     weight: float
     where: str  # file and line, for messages
+    scores: list[float] | None = None  # of rows that have them
 
 
 def load_rows(path: str, settings: DataConfig, key: str = "path") -> tuple[list[Group], list[str]]:
@@ -80,7 +84,7 @@ def parse(row: Any, settings: DataConfig, where: str) -> Group:
         raise BadRow(f"completions must be a list, found {row['completions']!r}")
     completions = [text_field({"completions": item}, "completions") for item in row["completions"]]
     labels = labels_of_scores(row["scores"], len(completions), settings)
-    return Group(prompt, completions, labels, weight, where)
+    return Group(prompt, completions, labels, weight, where, [float(s) for s in row["scores"]])
 
 
 def parse_label(value: Any) -> float:
@@ -101,16 +105,12 @@ def labels_of_scores(scores: Any, count: int, settings: DataConfig) -> list[floa
         raise BadRow(
             f"scores must be {count} numbers, one per completion, found {abbreviated(scores)}"
         )
-    if settings.scores == "threshold":
-        return [1.0 if score >= settings.threshold else -1.0 for score in scores]
-    if settings.scores == "mean":
-        mean = sum(scores) / count
-        return [float(score > mean) - float(score < mean) for score in scores]
-    if settings.top + settings.bottom > count:
+    if settings.scores == "ranks" and settings.top + settings.bottom > count:
         raise BadRow(
             f"scores must be at least domain.data.top + domain.data.bottom ="
             f" {settings.top + settings.bottom}, found {count}"
         )
-    order = sorted(range(count), key=lambda i: -scores[i])
-    accepted, rejected = order[: settings.top], order[count - settings.bottom :]
-    return [float(i in accepted) - float(i in rejected) for i in range(count)]
+    rule = (settings.scores, settings.threshold, settings.top, settings.bottom)
+    labels = label_scores(torch.tensor([scores], dtype=torch.float64), *rule)
+    signed: list[float] = (labels.accept - labels.reject)[0].tolist()
+    return signed
