@@ -73,10 +73,13 @@ def encode(
 
 
 def weighed(groups: list[Encoded]) -> list[Encoded]:
-    """Return the groups with weights in proportion, whose mean over all completions is 1."""
-    completions = [len(group.labels) for group in groups]
-    total = sum(group.weight * n for group, n in zip(groups, completions, strict=True))
-    mean = total / sum(completions)
+    """Return the groups with weights in proportion, whose sum over completions is N·K.
+
+    N is the number of groups, and K that of the completions of the largest one. A mean over [N, K]
+    with 0 in the empty places is then the weighted mean over completions.
+    """
+    total = sum(group.weight * len(group.labels) for group in groups)
+    mean = total / (len(groups) * max(len(group.labels) for group in groups))
     return [group._replace(weight=group.weight / mean) for group in groups]
 
 

@@ -60,11 +60,15 @@ class Rows:
         counts: Counter[str] = Counter()
         encoded = [self.encode(groups, bad, counts) for groups, bad in read.values()]
         rows, self.held_out = self.split(*encoded)
+        self.learn_from(rows)
+        self.log_summary(counts)
+
+    def learn_from(self, rows: list[Encoded]) -> None:
+        """Take the training rows, with the weights and labels of the whole; raises ConfigError."""
         rows = weighed(rows)
         self.samples = max(len(row.labels) for row in rows)
-        self.shares = parts.label_noise.shares(self.label_shares(rows))
+        self.shares = self.label_noise.shares(self.label_shares(rows))
         self.rows = self.with_visible_labels(rows)
-        self.log_summary(counts)
         self.state = {"epoch": 0, "position": 0}
 
     def encode(self, groups: list[Group], bad: list[str], counts: Counter[str]) -> list[Encoded]:
@@ -93,11 +97,8 @@ class Rows:
         return rows, (held_out or rows)[: self.settings.eval_rows]
 
     def label_shares(self, rows: list[Encoded]) -> Shares:
-        """Return the weighted shares of accepted and rejected completions; raises ConfigError.
-
-        `rows` have weights of mean 1.
-        """
-        total, mode = sum(len(group.labels) for group in rows), self.label_noise.mode
+        """Return the weighted shares of accepted and rejected completions; raises ConfigError."""
+        total, mode = sum(g.weight * len(g.labels) for g in rows), self.label_noise.mode
         accepted, rejected = (
             sum(g.weight * sum(sign * x > 0 for x in g.labels) for g in rows) / total
             for sign in (1, -1)
@@ -112,9 +113,7 @@ class Rows:
         wanted = {"positive": accepted, "negative": rejected, "mixed": accepted + rejected}
         if not wanted[mode]:
             kind = {"positive": "accepted", "negative": "rejected", "mixed": "labelled"}
-            raise ConfigError(
-                f"feedback={mode} needs {kind[mode]} completions, and none of the {total} is"
-            )
+            raise ConfigError(f"feedback={mode} needs {kind[mode]} completions, and none is")
         return Shares(accepted, rejected)
 
     def with_visible_labels(self, rows: list[Encoded]) -> list[Encoded]:
