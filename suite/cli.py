@@ -61,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
         "config", help="a YAML file such as configs/bandit/sphere.yaml, or an example: arithmetic"
     )
     train.add_argument("overrides", nargs="*", metavar="key=value", help="such as seed=3")
+    add_changed_inputs(train)
     train.set_defaults(act=act_train)
     add_sweep_command(commands)
     add_claims_command(commands)
@@ -106,6 +107,7 @@ def add_sweep_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     sweep.add_argument(
         "--detach", action="store_true", help="with --cluster: do not follow the jobs"
     )
+    add_changed_inputs(sweep)
     sweep.add_argument("--point", type=int, help="run only the run at this place, from 0 on, here")
     sweep.set_defaults(act=act_sweep)
 
@@ -130,6 +132,15 @@ def add_claims_command(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         "--cluster", metavar="NAME", help="submit to SLURM, as slurm/NAME.yaml says"
     )
     claims.set_defaults(act=act_claims, detach=False)
+
+
+def add_changed_inputs(command: argparse.ArgumentParser) -> None:
+    """Let a command go on with runs whose inputs changed."""
+    command.add_argument(
+        "--changed-inputs",
+        action="store_true",
+        help="go on although rows, a model or a judge are not what a run began with",
+    )
 
 
 def parse(given: list[str]) -> argparse.Namespace:

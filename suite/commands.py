@@ -34,17 +34,23 @@ def act_train(options: argparse.Namespace) -> int:
     from suite.config.loading import load
 
     # Before the heavy imports: mistakes are reported at once.
-    return train_one(load(config_path(options.config), options.overrides))
+    config = load(config_path(options.config), options.overrides)
+    return train_one(config, options.changed_inputs)
 
 
-def train_one(config: "Config") -> int:
-    """Run a configuration in this process."""
+def train_one(config: "Config", changed_inputs: bool = False) -> int:
+    """Run a configuration in this process; `changed_inputs` may differ from those it began with."""
     config.check_machine()
+    if changed_inputs:
+        from suite.runs.inputs import allow_changes
+
+        allow_changes(config)
     from suite.runs.torchrun import launched, start_ranks
 
     if config.trainer.ranks > 1 and not launched():
         return start_ranks(config, sys.argv[1:])
     from suite.runs.folder import RunFolder, check_writable
+    from suite.runs.inputs import InputsChanged
     from suite.runs.lease import LeaseHeld
 
     check_writable(Path(config.results_dir))
@@ -55,6 +61,8 @@ def train_one(config: "Config") -> int:
         summary = train(config)
     except LeaseHeld as error:
         raise ConfigError(f"{error}; wait for it, or stop it first") from None
+    except InputsChanged:
+        raise
     except Interrupted:  # of several ranks, before the first step
         return EXIT_INTERRUPTED
     except Exception as error:
@@ -82,7 +90,7 @@ def act_sweep(options: argparse.Namespace) -> int:
     sweep = load_sweep(sweep_path(options.sweep), options.overrides)
     profile = profile_of(options)
     if options.point is not None:
-        return train_one(point_of(sweep, options.point))
+        return train_one(point_of(sweep, options.point), options.changed_inputs)
     from suite.sweeps.status import print_plan, summarise
 
     if options.dry_run:
@@ -95,7 +103,7 @@ def act_sweep(options: argparse.Namespace) -> int:
     from suite.report.page import write_report
     from suite.sweeps.run import check_sweep, complete, submit_sweep
 
-    check_sweep(sweep, profile)
+    check_sweep(sweep, profile, options.changed_inputs)
     if profile is not None and options.detach:
         from suite.sweeps.slurm_submit import submit_report
 

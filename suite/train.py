@@ -45,6 +45,7 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
         progress = Progress(run, config.trainer)
 
         domain = build_domain(config, run.folder.results_dir, run.started)
+        run.inputs_loaded(config)
         objective = build_objective(config.objective, config.feedback, domain.dimensions)
         warning = objective.warning(domain.shares)
         if warning and distributed.rank() == 0:

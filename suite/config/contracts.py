@@ -113,6 +113,14 @@ class DomainConfig:
         """Name the setting that allows a frozen reference only, and say why; None without one."""
         return None
 
+    def inputs(self) -> dict[str, str]:
+        """Return what the domain reads from outside, by key: files, folders, hub names, functions.
+
+        Their digests are recorded, and compared when the run goes on. What is not given is left
+        out, as are folders that the suite itself fills.
+        """
+        return {}
+
     def card(self) -> Card:
         """Say what a model card needs to know."""
         return Card(data=f"{self.name}: {self.task}")

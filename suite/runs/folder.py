@@ -41,11 +41,11 @@ class RunFolder:
     """One run on disk.
 
     config.yaml       the resolved configuration; loading it repeats the run
-    environment.json  when the run first began, versions, machine and git commit
+    environment.json  when the run first began, versions, machine, git commit, digests of its inputs
     metrics.jsonl     one row per logged step; holds nothing that depends on the clock
     examples.json     samples of the policy at the last evaluation, such as completions
     progress.json     step, rate and score of the process that works on the run
-    attempts.jsonl    time, host and first step of each start and continuation
+    attempts.jsonl    time, host, first step, commit and versions of each start and continuation
     log.txt           log messages and tracebacks of all attempts
     checkpoints/      last.ckpt and previous.ckpt
     summary.json      status, score and wall time at the end; absent until then
@@ -74,22 +74,27 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
 
-    def begin(self) -> None:
-        """Prepare the folder for a first or a further attempt."""
+    def begin(self, inputs: dict[str, str | None] | None = None) -> None:
+        """Prepare the folder for a first or a further attempt; `inputs` are digests to record."""
         self.checkpoints.mkdir(exist_ok=True)
         for folder in (self.path, self.checkpoints):
             for temporary in folder.glob(".*.*"):  # left by writes that a kill interrupted
                 temporary.unlink(missing_ok=True)
         (self.path / "summary.json").unlink(missing_ok=True)
         started = self.started().isoformat(timespec="seconds")
-        write_json(self.path / "environment.json", {"started": started, **environment()})
+        facts = {"started": started, **environment(), "inputs": inputs or {}}
+        write_json(self.path / "environment.json", facts)
+
+    def environment(self) -> dict[str, Any]:
+        """Return the contents of environment.json; empty before the run began."""
+        return read_json(self.path / "environment.json") or {}
 
     def started(self) -> datetime:
         """Return when the run first began, with its UTC offset: what depends on a date reads it.
 
         Runs of earlier versions have only the time of their first attempt; a new run begins now.
         """
-        text = (read_json(self.path / "environment.json") or {}).get("started")
+        text = self.environment().get("started")
         with suppress(ValueError):
             if (moment := datetime.fromisoformat(str(text))).tzinfo is not None:
                 return moment
@@ -98,10 +103,16 @@ class RunFolder:
             return datetime.fromtimestamp(attempts[0]["updated"]).astimezone()
         return datetime.now().astimezone()
 
-    def record_event(self, event: str, step: int) -> None:
-        """Append an event of this attempt, such as `began`, and its step to attempts.jsonl."""
+    def record_event(self, event: str, step: int, **facts: Any) -> None:
+        """Append an event such as `began`, with its step and facts, to attempts.jsonl."""
+        row = {"what": event, "step": step, **this_process(), **facts}
         with self.attempts_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"what": event, "step": step, **this_process()}) + "\n")
+            file.write(json.dumps(row) + "\n")
+
+    def event_rows(self, event: str) -> list[dict[str, Any]]:
+        """Return the rows of attempts.jsonl that tell of an event."""
+        rows = read_json_lines(self.attempts_path)[0]
+        return [row for row in rows if row.get("what") == event]
 
     def events(self) -> list[tuple[str, int]]:
         """Return the events of all attempts, each with its step."""
@@ -109,8 +120,7 @@ class RunFolder:
 
     def attempts(self) -> list[dict[str, Any]]:
         """Return the rows of attempts.jsonl that say when, where and at which step one began."""
-        rows = read_json_lines(self.attempts_path)[0]
-        return [row for row in rows if row.get("what") == "began"]
+        return self.event_rows("began")
 
     def config(self) -> Config:
         """Load the configuration; raises ConfigError."""
