@@ -8,6 +8,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+Guard = tuple[Path, Callable[[], None]]
+guards: list[Guard] = []  # of the folders that this process holds
+
+
+@contextmanager
+def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` before any file below a folder is replaced; it raises to keep the old one."""
+    guard = (folder.resolve(), check)
+    guards.append(guard)
+    try:
+        yield
+    finally:
+        guards.remove(guard)
+
+
+def check_guards(path: Path) -> None:
+    """Raise what the guards of a path's folders raise."""
+    for folder, check in guards:
+        if folder in path.resolve().parents:
+            check()
+
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
@@ -15,6 +36,8 @@ def replaced_file(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         yield temporary
+        # In this order: who takes over removes temporary files, so one of the two lines fails.
+        check_guards(path)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

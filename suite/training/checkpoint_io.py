@@ -12,7 +12,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from typing_extensions import override
 
 from suite.runs.checkpoints import NEXT, PREVIOUS
-from suite.system.files import write_with
+from suite.system.files import check_guards, write_with
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -26,6 +26,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         complete = target.with_name(NEXT)
         write_with(complete, partial(torch.save, checkpoint))
+        check_guards(target)
         if target.exists():
             os.replace(target, target.with_name(PREVIOUS))
         os.replace(complete, target)

@@ -12,6 +12,7 @@ from suite.domains.base import Domain
 from suite.feedback.feedback import Shares
 from suite.objectives.base import HasStrength, Objective
 from suite.runs.folder import RunFolder
+from suite.runs.lease import LeaseLost
 from suite.system import distributed
 from suite.system.files import write_text
 
@@ -34,8 +35,11 @@ def export(run: RunFolder, config: Config, domain: Domain, objective: Objective)
             domain.save(unfinished)
         if is_first:
             write_card(unfinished, config, objective, domain.shares, run.metrics())
+            run.check_lease()
             shutil.rmtree(folder, ignore_errors=True)
             unfinished.rename(folder)
+    except LeaseLost:
+        raise
     except Exception as error:  # each library raises its own errors for a full disk
         if is_first:
             shutil.rmtree(unfinished, ignore_errors=True)
