@@ -19,6 +19,7 @@ from suite.commands import (
 from suite.config.fields import ConfigError
 from suite.system.logs import set_up_logging
 from suite.system.signals import EXIT_STOPPED
+from suite.system.terminal import forgiving_terminal, printable
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, EXIT_STOPPED
 
@@ -26,7 +27,13 @@ EXIT_USAGE, EXIT_INTERRUPTED = 2, EXIT_STOPPED
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code: 0 done, 1 a run failed, 2 bad input, 130 stopped."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    set_up_logging()
+    with forgiving_terminal():
+        set_up_logging()
+        return act(given)
+
+
+def act(given: list[str]) -> int:
+    """Do what a command line says; return its exit code."""
     if os.getcwd() not in sys.path:  # plug-ins that are named by import path may lie here
         sys.path.append(os.getcwd())
     try:
@@ -37,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.act(options)
         return code
     except ConfigError as error:
-        print(f"suite: {error}", file=sys.stderr)
+        print(f"suite: {printable(error)}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("suite: interrupted; the same command goes on", file=sys.stderr)

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from suite.config.examples import config_path, sweep_path
 from suite.config.fields import ConfigError
+from suite.system.faults import disk_fault
 from suite.system.logs import silence_libraries
 from suite.system.signals import EXIT_STOPPED, Interrupted
+from suite.system.terminal import printable
 
 if TYPE_CHECKING:
     from suite.config.schema import Config
@@ -66,9 +68,10 @@ def train_one(config: "Config", changed_inputs: bool = False) -> int:
     except Interrupted:  # of several ranks, before the first step
         return EXIT_INTERRUPTED
     except Exception as error:
-        print(f"suite: {type(error).__name__}: {error}", file=sys.stderr)
+        message = printable(f"{type(error).__name__}: {error}")
+        print(f"suite: {message}", file=sys.stderr)
         print(f"suite: the run so far is in {RunFolder.of(config).path}", file=sys.stderr)
-        return EXIT_FAILED
+        return EXIT_INTERRUPTED if disk_fault(error) else EXIT_FAILED
     if os.environ.get("RANK", "0") != "0":
         return EXIT_INTERRUPTED if summary["status"] == "interrupted" else 0  # rank 0 speaks
     print(f"{summary['status']}: {RunFolder.of(config).path}", end="")

@@ -15,6 +15,7 @@ from suite.runs.folder import RunFolder
 from suite.runs.inputs import InputsChanged, check_inputs, check_loaded
 from suite.runs.lease import LeaseHeld
 from suite.system import distributed
+from suite.system.faults import disk_fault
 from suite.system.logs import log_to_file
 from suite.system.signals import Interrupted, interruptible
 from suite.system.timing import Stopwatch, stopwatch
@@ -81,10 +82,11 @@ def session(config: Config) -> Iterator[Session]:
     """Hold the run of a configuration while the block trains it; every rank enters.
 
     Rank 0 decides for all ranks. The block has nothing to do where `is_finished` is true. When the
-    block ends, `summary` tells how: a stop signal makes it `interrupted`, another error is written
-    to the run's summary and raised again. Raises LeaseHeld on all ranks where another process works
-    on the run, InputsChanged where it reads other rows or another model than at its start, and
-    Interrupted where a signal comes to one of several ranks.
+    block ends, `summary` tells how: a stop signal makes it `interrupted`. Another error is raised
+    again, and written to the run's summary unless it comes from a full or broken disk: that leaves
+    the run interrupted. Raises LeaseHeld on all ranks where another process works on the run,
+    InputsChanged where it reads other rows or another model than at its start, and Interrupted
+    where a signal comes to one of several ranks.
     """
     folder = RunFolder.of(config)
     folder.path.mkdir(parents=True, exist_ok=True)
@@ -181,6 +183,9 @@ def outcome_recorded(run: Session) -> Iterator[None]:
     except Exception as error:
         if distributed.is_rank_loss(error):
             logger.error("rank %s: another rank is gone: %s", rank, error)
+            raise
+        if fault := disk_fault(error):
+            logger.error("interrupted, not failed: %s; the same command continues", fault)
             raise
         origin = f"rank {rank}: " if rank else ""
         if origin:
