@@ -35,7 +35,7 @@ class Given(Plain):
     """The value of an override as it was written; text for a key that holds text, else YAML."""
 
 
-class PlainLoader(yaml.SafeLoader):
+class PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
     """A loader that leaves plain words as they are, and takes no key twice."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
