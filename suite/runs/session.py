@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from suite.config.schema import Config
-from suite.runs.checkpoints import newest_checkpoint
 from suite.runs.folder import RunFolder
 from suite.runs.lease import LeaseHeld
+from suite.runs.resume import check_summary, resume_point
 from suite.system import distributed
 from suite.system.logs import log_to_file
 from suite.system.signals import Interrupted, interruptible
@@ -96,6 +96,7 @@ def begin(config: Config, folder: RunFolder, held: ExitStack) -> Start:
     `held` releases the lease and closes the run's log.
     """
     if folder.state() == "finished":
+        check_summary(folder)
         logger.info("%s is finished already; nothing to do", folder.path)
         return Start(summary=folder.summary() or {})
     try:
@@ -107,26 +108,9 @@ def begin(config: Config, folder: RunFolder, held: ExitStack) -> Start:
     folder.create(config)
     folder.begin()
     held.enter_context(log_to_file(folder.log_path))
-    checkpoint, step = resume_point(folder)
+    checkpoint, step = resume_point(folder, config.trainer.checkpoint_every)
     folder.record_event("began", step)
     return Start(checkpoint=checkpoint)
-
-
-def resume_point(folder: RunFolder) -> tuple[Path | None, int]:
-    """Return the checkpoint to continue from and its step; drops the later rows of metrics."""
-    newest = newest_checkpoint(folder.checkpoints)
-    for path in newest.damaged:
-        logger.warning("%s is damaged and was passed over", path)
-    dropped = folder.rewind(newest.step)
-    if newest.path is not None:
-        logger.info(
-            "%s continues from step %s; %s later rows of metrics were dropped",
-            *(folder.path.name, newest.step, dropped),
-        )
-    else:
-        again = " again: no checkpoint is whole" if newest.damaged else ""
-        logger.info("%s starts%s", folder.path.name, again)
-    return newest.path, newest.step or 0
 
 
 @contextmanager

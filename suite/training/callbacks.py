@@ -17,7 +17,7 @@ from suite.domains.base import Domain, HasDiagnostics, HasExamples
 from suite.runs.checkpoints import LAST
 from suite.runs.folder import RunFolder
 from suite.system import distributed
-from suite.system.signals import NOTICE_SIGNAL, STOP_SIGNALS
+from suite.system.signals import NOTICE_SIGNAL, heeded_signals
 from suite.training.module import PreferenceModule
 
 logger = logging.getLogger(__name__)
@@ -132,8 +132,17 @@ class Checkpoint(StepCallback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if threading.current_thread() is threading.main_thread():
             # Lightning restores the earlier handlers when training ends.
-            for number in STOP_SIGNALS:
+            for number in heeded_signals():
                 signal.signal(number, self.request_stop)
+
+    @override
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the run's name and the mark of its metrics, which are then on the disk."""
+        if distributed.rank() == 0:
+            checkpoint["run"] = self.run.path.name
+            checkpoint["metrics"] = dict(self.run.metrics_file.mark())
 
     def request_stop(self, number: int, frame: FrameType | None) -> None:
         """Remember a signal; training stops after the step, never inside it."""

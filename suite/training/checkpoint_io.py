@@ -12,7 +12,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from typing_extensions import override
 
 from suite.runs.checkpoints import NEXT, PREVIOUS
-from suite.system.files import write_with
+from suite.system.files import sync, write_with
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -29,6 +29,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if target.exists():
             os.replace(target, target.with_name(PREVIOUS))
         os.replace(complete, target)
+        sync(target.parent)
 
 
 def random_state() -> dict[str, Any]:
