@@ -68,7 +68,8 @@ def locked(temporary: Path) -> Iterator[int]:
         try:
             if lock(file):
                 if is_same(temporary, file):  # else its former owner has renamed it
-                    os.ftruncate(file, 0)
+                    if os.fstat(file).st_size:
+                        os.ftruncate(file, 0)  # of a writer that was killed
                     yield file
                     return
             elif time.monotonic() > deadline:
