@@ -1,5 +1,6 @@
 """The checkpoints of a run: their files, and which of them can be continued from."""
 
+import os
 import pickle
 import struct
 import zipfile
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from suite.system.files import sync
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 NEXT = "next.ckpt"  # complete, and not yet renamed to LAST
@@ -89,6 +92,16 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         if "memory" in str(error) or "mmap" in str(error):
             raise MemoryError(f"{path}: {error}") from error
         return None
+
+
+def promote(folder: Path) -> Path:
+    """Make NEXT, which is complete, LAST, and what was LAST PREVIOUS; return the path of LAST."""
+    last = folder / LAST
+    if last.exists():
+        os.replace(last, folder / PREVIOUS)
+    os.replace(folder / NEXT, last)
+    sync(folder)
+    return last
 
 
 def set_aside(path: Path) -> Path:

@@ -5,7 +5,14 @@ import logging
 from pathlib import Path
 
 from suite.config.fields import ConfigError
-from suite.runs.checkpoints import Checkpoint, checkpoint_files, read_checkpoint, set_aside
+from suite.runs.checkpoints import (
+    NEXT,
+    Checkpoint,
+    checkpoint_files,
+    promote,
+    read_checkpoint,
+    set_aside,
+)
 from suite.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -34,6 +41,8 @@ def resume_point(folder: RunFolder, checkpoint_every: int) -> tuple[Path | None,
         "%s continues from step %s; %s later rows of metrics were dropped",
         *(name, chosen.step, dropped),
     )
+    if chosen.path.name == NEXT:  # a kill came between saving and renaming
+        return promote(folder.checkpoints), chosen.step
     return chosen.path, chosen.step
 
 
