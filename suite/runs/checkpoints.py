@@ -1,5 +1,6 @@
 """The checkpoints of a run: their files, and which of them can be continued from."""
 
+import errno
 import os
 import pickle
 import struct
@@ -88,6 +89,10 @@ def read_checkpoint(path: Path) -> Checkpoint | None:
         return Checkpoint(path, int(content["step"]), run, mark)
     except DAMAGE:
         return None
+    except OSError as error:
+        if error.errno == errno.EINVAL:  # a place that a damaged table of contents names
+            return None
+        raise
     except RuntimeError as error:
         if "memory" in str(error) or "mmap" in str(error):
             raise MemoryError(f"{path}: {error}") from error

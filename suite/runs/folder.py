@@ -110,12 +110,13 @@ class RunFolder:
 
     def events(self) -> list[tuple[str, int]]:
         """Return the events of all attempts, each with its step."""
-        return [(row["what"], row["step"]) for row in read_json_lines(self.attempts_path)[0]]
+        rows = read_json_lines(self.attempts_path)[0]
+        return [(row["what"], row["step"]) for row in rows if is_event(row)]
 
     def attempts(self) -> list[dict[str, Any]]:
         """Return the rows of attempts.jsonl that say when, where and at which step one began."""
         rows = read_json_lines(self.attempts_path)[0]
-        return [row for row in rows if row["what"] == "began"]
+        return [row for row in rows if is_event(row) and row["what"] == "began"]
 
     def config(self) -> Config:
         """Load the configuration; raises ConfigError."""
@@ -189,6 +190,11 @@ class RunFolder:
         """Return the newest examples."""
         rows: list[dict[str, Any]] = (read_json(self.path / "examples.json") or {}).get("rows", [])
         return rows
+
+
+def is_event(row: dict[str, Any]) -> bool:
+    """Return whether a row of attempts.jsonl tells of an event."""
+    return isinstance(row.get("what"), str) and isinstance(row.get("step"), int)
 
 
 def this_process() -> dict[str, Any]:

@@ -48,6 +48,9 @@ class Lease:
                 json.dump(this_process(), file)
         except FileExistsError:
             raise LeaseHeld(f"{folder} is in use by another process") from None
+        except OSError:  # a full disk must not leave a lease that nobody renews
+            self.path.unlink(missing_ok=True)
+            raise
         if newest_lease(folder)[0] > last + 1:  # another process was faster, and may have ended
             self.path.unlink(missing_ok=True)
             raise LeaseHeld(f"{folder} is in use by another process")
