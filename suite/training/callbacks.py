@@ -48,7 +48,13 @@ class StepCallback(L.Callback, ABC):
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, PreferenceModule)
-        self.after_step(trainer, pl_module, outputs)
+        if pl_module.gave_up:
+            self.after_giving_up(trainer, pl_module)
+        else:
+            self.after_step(trainer, pl_module, outputs)
+
+    def after_giving_up(self, trainer: L.Trainer, module: PreferenceModule) -> None:
+        """Act where a stop signal came between the batches of step `module.step + 1`."""
 
     @abstractmethod
     def after_step(
@@ -130,6 +136,8 @@ class Checkpoint(StepCallback):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, PreferenceModule)
+        pl_module.told_to_stop = lambda: self.stopped_by is not None
         if threading.current_thread() is threading.main_thread():
             # Lightning restores the earlier handlers when training ends.
             for number in heeded_signals():
@@ -145,7 +153,7 @@ class Checkpoint(StepCallback):
             checkpoint["metrics"] = dict(self.run.metrics_file.mark())
 
     def request_stop(self, number: int, frame: FrameType | None) -> None:
-        """Remember a signal; training stops after the step, never inside it."""
+        """Remember a signal; training stops after the step, or between two batches of it."""
         self.stopped_by = number
 
     @override
@@ -158,5 +166,18 @@ class Checkpoint(StepCallback):
             self.stopped_by = self.stopped_by or NOTICE_SIGNAL
             trainer.should_stop = True
         if is_due or module.step == self.settings.steps or trainer.should_stop:
+            self.run.check_lease()
+            trainer.save_checkpoint(self.path)
+
+    @override
+    def after_giving_up(self, trainer: L.Trainer, module: PreferenceModule) -> None:
+        self.stopped_by = self.stopped_by or NOTICE_SIGNAL
+        trainer.should_stop = True
+        calls = trainer.fit_loop.epoch_loop.batch_progress
+        for counter in (calls.total, calls.current):  # a resume makes this call again
+            for name in ("ready", "started", "processed"):
+                setattr(counter, name, getattr(counter, name) - 1)
+        # Nothing is new before the first step, and where the last checkpoint is of this step.
+        if module.step % self.settings.checkpoint_every:
             self.run.check_lease()
             trainer.save_checkpoint(self.path)
