@@ -20,6 +20,7 @@ from suite.commands import (
 from suite.config.fields import ConfigError
 from suite.system.logs import set_up_logging
 from suite.system.signals import EXIT_STOPPED
+from suite.system.terminal import forgiving_terminal, printable
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, EXIT_STOPPED
 
@@ -27,7 +28,13 @@ EXIT_USAGE, EXIT_INTERRUPTED = 2, EXIT_STOPPED
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code: 0 done, 1 a run failed, 2 bad input, 130 stopped."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    set_up_logging()
+    with forgiving_terminal():
+        set_up_logging()
+        return act(given)
+
+
+def act(given: list[str]) -> int:
+    """Do what a command line says; return its exit code."""
     if os.getcwd() not in sys.path:  # plug-ins that are named by import path may lie here
         sys.path.append(os.getcwd())
     try:
@@ -38,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.act(options)
         return code
     except ConfigError as error:
-        print(f"suite: {error}", file=sys.stderr)
+        print(f"suite: {printable(error)}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("suite: interrupted; the same command goes on", file=sys.stderr)
@@ -62,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
         "config", help="a YAML file such as configs/bandit/sphere.yaml, or an example: arithmetic"
     )
     train.add_argument("overrides", nargs="*", metavar="key=value", help="such as seed=3")
+    add_changed_inputs(train)
     train.set_defaults(act=act_train)
     add_sweep_command(commands)
     add_claims_command(commands)
@@ -121,6 +129,7 @@ def add_sweep_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     sweep.add_argument(
         "--detach", action="store_true", help="with --cluster: do not follow the jobs"
     )
+    add_changed_inputs(sweep)
     sweep.add_argument("--point", type=int, help="run only the run at this place, from 0 on, here")
     sweep.set_defaults(act=act_sweep)
 
@@ -145,6 +154,15 @@ def add_claims_command(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         "--cluster", metavar="NAME", help="submit to SLURM, as slurm/NAME.yaml says"
     )
     claims.set_defaults(act=act_claims, detach=False)
+
+
+def add_changed_inputs(command: argparse.ArgumentParser) -> None:
+    """Let a command go on with runs whose inputs changed."""
+    command.add_argument(
+        "--changed-inputs",
+        action="store_true",
+        help="go on although rows, a model or a judge are not what a run began with",
+    )
 
 
 def parse(given: list[str]) -> argparse.Namespace:

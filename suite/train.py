@@ -32,7 +32,7 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
 
     Raises LeaseHeld where another process works on the run, and Interrupted where a stop signal
     comes to one of several ranks before the first step. Any other error is also written to the
-    run's summary.
+    run's summary, but for those of a full or broken disk: they leave the run interrupted.
     """
     with session(config) as run:
         if run.is_finished:
@@ -44,7 +44,8 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
         L.seed_everything(config.seed, verbose=False)
         progress = Progress(run, config.trainer)
 
-        domain = build_domain(config, cache=run.folder.results_dir)
+        domain = build_domain(config, run.folder.results_dir, run.started)
+        run.inputs_loaded(config)
         objective = build_objective(config.objective, config.feedback, domain.dimensions)
         warning = objective.warning(domain.shares)
         if warning and distributed.rank() == 0:

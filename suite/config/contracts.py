@@ -4,7 +4,8 @@ Nothing here is heavy to import. A class declares by its attributes what the sui
 builds the object that does the work.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -34,6 +35,8 @@ class DomainParts:
     """A folder for what several runs share."""
     device: "torch.device"
     """Where this process computes."""
+    started: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    """When the run first began, with its UTC offset; what writes a date reads it here."""
 
 
 class Card(NamedTuple):
@@ -109,6 +112,14 @@ class DomainConfig:
     def why_reference_is_frozen(self) -> str | None:
         """Name the setting that allows a frozen reference only, and say why; None without one."""
         return None
+
+    def inputs(self) -> dict[str, str]:
+        """Return what the domain reads from outside, by key: files, folders, hub names, functions.
+
+        Their digests are recorded, and compared when the run goes on. What is not given is left
+        out, as are folders that the suite itself fills.
+        """
+        return {}
 
     def card(self) -> Card:
         """Say what a model card needs to know."""

@@ -5,8 +5,9 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Literal, cast
@@ -34,7 +35,7 @@ from suite.system.job import current_job
 DIGESTS = "policy.sha256"
 # Written under temporary names; a kill may leave these.
 ATOMIC_FILES = (
-    *("config.yaml", "environment.json", "examples.json", "progress.json", "summary.json"),
+    *("environment.json", "examples.json", "progress.json", "summary.json"),
     *("policy", DIGESTS, "checkpoints/next.ckpt"),
 )
 State = Literal["queued", "running", "interrupted", "failed", "finished"]
@@ -56,11 +57,11 @@ class RunFolder:
     """One run on disk.
 
     config.yaml       the resolved configuration; loading it repeats the run
-    environment.json  versions, machine and git commit
+    environment.json  when the run first began, versions, machine, git commit, digests of its inputs
     metrics.jsonl     one row per logged step; holds nothing that depends on the clock
     examples.json     samples of the policy at the last evaluation, such as completions
     progress.json     step, rate and score of the process that works on the run
-    attempts.jsonl    time, host and first step of each start and continuation
+    attempts.jsonl    time, host, first step, commit and versions of each start and continuation
     log.txt           log messages and tracebacks of all attempts
     checkpoints/      last.ckpt and previous.ckpt
     policy/           the trained policy
@@ -92,21 +93,47 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
 
-    def begin(self) -> None:
-        """Prepare the folder for a first or a further attempt."""
+    def begin(self, inputs: dict[str, str | None] | None = None) -> None:
+        """Prepare the folder for a first or a further attempt; `inputs` are digests to record."""
         self.checkpoints.mkdir(exist_ok=True)
         for name in ATOMIC_FILES:
             remove(temporary_path(self.path / name))  # left by a write that a kill interrupted
         remove(self.path / "summary.json")
-        write_json(self.path / "environment.json", environment(), durable=True)
-        sync(self.path / "config.yaml")
+        started = self.started().isoformat(timespec="seconds")
+        facts = {"started": started, **environment(), "inputs": inputs or {}}
+        write_json(self.path / "environment.json", facts, durable=True)
+        if (self.path / "config.yaml").exists():
+            sync(self.path / "config.yaml")
         for folder in (self.path, *self.path.resolve().parents[:3]):  # up to results_dir
             sync(folder)
 
-    def record_event(self, event: str, step: int) -> None:
-        """Append an event of this attempt, such as `began`, and its step to attempts.jsonl."""
-        row = {"what": event, "step": step, **this_process()}
+    def environment(self) -> dict[str, Any]:
+        """Return the contents of environment.json; empty before the run began."""
+        return read_json(self.path / "environment.json") or {}
+
+    def started(self) -> datetime:
+        """Return when the run first began, with its UTC offset: what depends on a date reads it.
+
+        Runs of earlier versions have only the time of their first attempt; a new run begins now.
+        """
+        text = self.environment().get("started")
+        with suppress(ValueError):
+            if (moment := datetime.fromisoformat(str(text))).tzinfo is not None:
+                return moment
+        attempts = self.attempts()
+        with suppress(LookupError, TypeError, ValueError, OverflowError, OSError):
+            return datetime.fromtimestamp(attempts[0]["updated"]).astimezone()
+        return datetime.now().astimezone()
+
+    def record_event(self, event: str, step: int, **facts: Any) -> None:
+        """Append an event such as `began`, with its step and facts, to attempts.jsonl."""
+        row = {"what": event, "step": step, **this_process(), **facts}
         append_line(self.attempts_path, json.dumps(row))
+
+    def event_rows(self, event: str) -> list[dict[str, Any]]:
+        """Return the rows of attempts.jsonl that tell of an event."""
+        rows = read_json_lines(self.attempts_path)[0]
+        return [row for row in rows if is_event(row) and row["what"] == event]
 
     def events(self) -> list[tuple[str, int]]:
         """Return the events of all attempts, each with its step."""
@@ -115,8 +142,7 @@ class RunFolder:
 
     def attempts(self) -> list[dict[str, Any]]:
         """Return the rows of attempts.jsonl that say when, where and at which step one began."""
-        rows = read_json_lines(self.attempts_path)[0]
-        return [row for row in rows if is_event(row) and row["what"] == "began"]
+        return self.event_rows("began")
 
     def config(self) -> Config:
         """Load the configuration; raises ConfigError."""

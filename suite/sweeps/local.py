@@ -17,6 +17,7 @@ from suite.sweeps.launching import Outcome, prepare_runs, set_worker_environment
 from suite.sweeps.monitor import Monitor
 from suite.sweeps.spec import Sweep
 from suite.sweeps.worker import run_worker
+from suite.system.faults import disk_fault
 
 POLL_SECONDS = 1.0
 MAX_FAILED_STARTS = 3  # workers in a row that may die before they begin a run
@@ -97,12 +98,17 @@ class Launcher:
             self.failed_starts = 0
             return
         interrupted = [run for run in self.runs if was_training(job, worker, run)]
+        fault = disk_fault(job.exception()) if job.paths.result_pickle.exists() else None
+        if fault is not None:  # no fault of a run: it may go on, though not for ever
+            interrupted = []
         for run in interrupted:
             run.finish("failed", error=f"its process died; see {job.paths.stdout}")
         self.failed_starts = 0 if interrupted else self.failed_starts + 1
         if self.failed_starts == MAX_FAILED_STARTS:
             self.stop_requested = True
             message = f"workers die before they begin a run; see {job.paths.stdout}"
+            if fault is not None:
+                message = f"{fault}: no run can go on; the same command continues them"
             self.monitor.show_message(message)
 
     @contextmanager

@@ -13,6 +13,7 @@ from suite.runs.environment import git_commit
 from suite.runs.folder import RunFolder, check_writable
 from suite.runs.lease import EXPIRY_SECONDS, RENEWAL_SECONDS, LeaseHeld, LeaseLost
 from suite.sweeps.slurm_jobs import Jobs
+from suite.system.faults import disk_fault
 from suite.system.job import choose_gpu, current_job
 from suite.system.logs import set_up_logging, silence_libraries
 from suite.system.signals import (
@@ -84,6 +85,8 @@ def run_one(run: RunFolder) -> str:
     except LeaseHeld:
         return "running"
     except Exception as error:
+        if disk_fault(error):
+            raise  # the run is interrupted, and others would meet the same fault
         record_failure(run, error, multi_rank)
         return "failed"
     except Interrupted as interruption:  # before the run's own handlers, or of several ranks

@@ -18,6 +18,27 @@ from typing import Any, BinaryIO
 
 LOCK_SECONDS = 10.0  # a writer that holds a file longer is suspended, and loses its turn
 
+Guard = tuple[Path, Callable[[], None]]
+guards: list[Guard] = []  # of the folders that this process holds
+
+
+@contextmanager
+def guarded(folder: Path, check: Callable[[], None]) -> Iterator[None]:
+    """Call `check` before any file below a folder is replaced; it raises to keep the old one."""
+    guard = (folder.resolve(), check)
+    guards.append(guard)
+    try:
+        yield
+    finally:
+        guards.remove(guard)
+
+
+def check_guards(path: Path) -> None:
+    """Raise what the guards of a path's folders raise."""
+    for folder, check in guards:
+        if folder in path.resolve().parents:
+            check()
+
 
 def temporary_path(path: Path) -> Path:
     """Return the name under which a file or folder is written before it has its own name."""
@@ -45,10 +66,12 @@ def replaced_file(path: Path, durable: bool = False) -> Iterator[Path]:
     with locked(temporary) as file:
         try:
             yield temporary
-            if not is_same(temporary, file):
-                raise OSError(f"{path} was written by another process at the same time")
             if durable:
                 sync(temporary)
+            # In this order: who takes over removes temporary files, so one of the checks fails.
+            check_guards(path)
+            if not is_same(temporary, file):
+                raise OSError(f"{path} was written by another process at the same time")
             os.replace(temporary, path)
         finally:
             if is_same(temporary, file):

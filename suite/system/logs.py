@@ -10,10 +10,22 @@ from pathlib import Path
 
 from typing_extensions import override
 
+from suite.system.terminal import forgiving, printable
+
+
+class Printable(logging.Formatter):
+    """Messages whose control characters are written out: a terminal would obey them."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
 
 def set_up_logging() -> None:
     """Show the suite's messages from INFO on, and those of libraries from WARNING on."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    logging.basicConfig(level=logging.WARNING, stream=forgiving(sys.stderr), force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(Printable("%(message)s"))
     logging.getLogger("suite").setLevel(logging.INFO)
 
 
@@ -30,7 +42,7 @@ class LogFile(logging.FileHandler):
 def log_to_file(path: Path) -> Iterator[None]:
     """Append the log messages of the block to a file, and the traceback of an error in it."""
     handler = LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
         yield

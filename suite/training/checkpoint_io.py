@@ -11,7 +11,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from typing_extensions import override
 
 from suite.runs.checkpoints import NEXT, promote
-from suite.system.files import write_with
+from suite.system.files import check_guards, write_with
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -25,6 +25,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         complete = target.with_name(NEXT)
         write_with(complete, partial(torch.save, checkpoint))
+        check_guards(target)
         promote(target.parent)
 
 

@@ -11,6 +11,7 @@ from suite.domains.base import Domain
 from suite.feedback.feedback import Shares
 from suite.objectives.base import HasStrength, Objective
 from suite.runs.folder import DIGESTS, RunFolder
+from suite.runs.lease import LeaseLost
 from suite.system import distributed
 from suite.system.files import digest, remove, sync_tree, temporary_path, write_text
 
@@ -36,9 +37,12 @@ def export(run: RunFolder, config: Config, domain: Domain, objective: Objective)
             write_card(unfinished, config, objective, domain.shares, run.metrics())
             sync_tree(unfinished)
             sums = digests(unfinished)
+            run.check_lease()
             remove(folder)
             unfinished.rename(folder)
             write_text(run.path / DIGESTS, sums, durable=True)
+    except LeaseLost:
+        raise
     except Exception as error:  # each library raises its own errors for a full disk
         raise ExportError(
             f"{folder} cannot be written: {error}; the trained policy is in {run.checkpoints}, and"

@@ -119,6 +119,11 @@ class RowsConfig(DomainConfig):
         """With adapters the reference is the model without them."""
         return frozen_by(self.lora)
 
+    def inputs(self) -> dict[str, str]:
+        """Name the rows and the model."""
+        files = {f"data.{name}": path for name, path in self.data.files().items()}
+        return files | ({} if self.model is None else {"model": self.model})
+
     def card(self) -> Card:
         """Say which rows taught the model."""
         path = self.data.path

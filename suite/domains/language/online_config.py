@@ -134,6 +134,14 @@ class LMConfig(DomainConfig):
         """With adapters the reference is the model without them."""
         return frozen_by(self.lora)
 
+    def inputs(self) -> dict[str, str]:
+        """Name the prompts, the model, and a judge that is a function or a model."""
+        judge = None if self.judge in ("exact", "learned") else self.judge
+        task = self.task if ":" in self.task else None
+        given = {"prompts_path": self.prompts_path, "judge": judge, "task": task}
+        given["model.path"] = self.model.path
+        return {name: value for name, value in given.items() if value is not None}
+
     def card(self) -> Card:
         """Say which prompts and which judge taught the model."""
         prompts = f"prompts of `{self.prompts_path}`" if self.prompts_path else None
