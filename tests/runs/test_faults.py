@@ -104,7 +104,7 @@ def codes(fault: str) -> set[int]:
     """
     if fault == "SIGKILL":
         return {-signal.SIGKILL}
-    return {0, 1} if fault in ERRORS else {0, 130, -getattr(signal, fault)}
+    return {0, 1, 130} if fault in ERRORS else {0, 130, -getattr(signal, fault)}
 
 
 def expire_leases(results: Path) -> None:
