@@ -1,4 +1,4 @@
-"""The command line: suite train · sweep · claims · status · cancel · report · evaluate."""
+"""The command line: suite train · sweep · claims · status · cancel · report · evaluate · verify."""
 
 import argparse
 import os
@@ -14,6 +14,7 @@ from suite.commands import (
     act_status,
     act_sweep,
     act_train,
+    act_verify,
     help_on_keys,
 )
 from suite.config.fields import ConfigError
@@ -97,7 +98,21 @@ def parser() -> argparse.ArgumentParser:
         "--video", action="store_true", help="also film an episode of a control run, as video.mp4"
     )
     again.set_defaults(act=act_evaluate)
+    add_verify_command(commands)
     return top
+
+
+def add_verify_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe `suite verify`."""
+    check = commands.add_parser(
+        "verify",
+        help="check that the files of runs are whole",
+        description="Check that the files of runs are whole and belong together: configuration,"
+        " checkpoints, metrics, summary, policy. One line per finding; exit code 1 if there is one."
+        " No file is changed.",
+    )
+    check.add_argument("run", type=Path, nargs="+", help="a run's folder, results/SWEEP/runs/RUN")
+    check.set_defaults(act=act_verify)
 
 
 def add_sweep_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -277,6 +277,20 @@ def act_evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def act_verify(options: argparse.Namespace) -> int:
+    """Check the folders of runs; print one line per finding."""
+    from suite.runs.folder import RunFolder
+    from suite.runs.verify import verify
+
+    found = False
+    for path in options.run:
+        findings = verify(path)
+        for finding in findings or [f"whole, {RunFolder(path).state()}"]:
+            print(f"{path}: {finding}")
+        found = found or bool(findings)
+    return EXIT_FAILED if found else 0
+
+
 def command_line(options: argparse.Namespace) -> str:
     """Return the command that makes this sweep and its report."""
     cluster = getattr(options, "cluster", None)

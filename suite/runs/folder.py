@@ -19,9 +19,25 @@ from suite.config.loading import load
 from suite.config.schema import Config
 from suite.runs.environment import environment
 from suite.runs.lease import Lease, hold, is_leased
-from suite.system.files import read_json, read_json_lines, write_json, write_text
+from suite.runs.metrics import MetricsFile
+from suite.system.files import (
+    append_line,
+    read_json,
+    read_json_lines,
+    remove,
+    sync,
+    temporary_path,
+    write_json,
+    write_text,
+)
 from suite.system.job import current_job
 
+DIGESTS = "policy.sha256"
+# Written under temporary names; a kill may leave these.
+ATOMIC_FILES = (
+    *("environment.json", "examples.json", "progress.json", "summary.json"),
+    *("policy", DIGESTS, "checkpoints/next.ckpt"),
+)
 State = Literal["queued", "running", "interrupted", "failed", "finished"]
 
 
@@ -48,12 +64,15 @@ class RunFolder:
     attempts.jsonl    time, host, first step, commit and versions of each start and continuation
     log.txt           log messages and tracebacks of all attempts
     checkpoints/      last.ckpt and previous.ckpt
+    policy/           the trained policy
+    policy.sha256     digests of its files, as sha256sum writes and checks them
     summary.json      status, score and wall time at the end; absent until then
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.metrics_path = path / "metrics.jsonl"
+        self.metrics_file = MetricsFile(self.metrics_path)
         self.attempts_path = path / "attempts.jsonl"
         self.log_path = path / "log.txt"
         self.checkpoints = path / "checkpoints"
@@ -77,13 +96,16 @@ class RunFolder:
     def begin(self, inputs: dict[str, str | None] | None = None) -> None:
         """Prepare the folder for a first or a further attempt; `inputs` are digests to record."""
         self.checkpoints.mkdir(exist_ok=True)
-        for folder in (self.path, self.checkpoints):
-            for temporary in folder.glob(".*.*"):  # left by writes that a kill interrupted
-                temporary.unlink(missing_ok=True)
-        (self.path / "summary.json").unlink(missing_ok=True)
+        for name in ATOMIC_FILES:
+            remove(temporary_path(self.path / name))  # left by a write that a kill interrupted
+        remove(self.path / "summary.json")
         started = self.started().isoformat(timespec="seconds")
         facts = {"started": started, **environment(), "inputs": inputs or {}}
-        write_json(self.path / "environment.json", facts)
+        write_json(self.path / "environment.json", facts, durable=True)
+        if (self.path / "config.yaml").exists():
+            sync(self.path / "config.yaml")
+        for folder in (self.path, *self.path.resolve().parents[:3]):  # up to results_dir
+            sync(folder)
 
     def environment(self) -> dict[str, Any]:
         """Return the contents of environment.json; empty before the run began."""
@@ -106,17 +128,17 @@ class RunFolder:
     def record_event(self, event: str, step: int, **facts: Any) -> None:
         """Append an event such as `began`, with its step and facts, to attempts.jsonl."""
         row = {"what": event, "step": step, **this_process(), **facts}
-        with self.attempts_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        append_line(self.attempts_path, json.dumps(row))
 
     def event_rows(self, event: str) -> list[dict[str, Any]]:
         """Return the rows of attempts.jsonl that tell of an event."""
         rows = read_json_lines(self.attempts_path)[0]
-        return [row for row in rows if row.get("what") == event]
+        return [row for row in rows if is_event(row) and row["what"] == event]
 
     def events(self) -> list[tuple[str, int]]:
         """Return the events of all attempts, each with its step."""
-        return [(row["what"], row["step"]) for row in read_json_lines(self.attempts_path)[0]]
+        rows = read_json_lines(self.attempts_path)[0]
+        return [(row["what"], row["step"]) for row in rows if is_event(row)]
 
     def attempts(self) -> list[dict[str, Any]]:
         """Return the rows of attempts.jsonl that say when, where and at which step one began."""
@@ -152,19 +174,22 @@ class RunFolder:
 
     def finish(self, status: Literal["finished", "failed"], error: str | None) -> dict[str, Any]:
         """Write and return the summary, whose scores are those of the first and last evaluation."""
+        facts = {"seconds": self.progress().get("seconds"), "error": error}
+        summary = {"status": status, **self.outcome(), **facts}
+        self.metrics_file.mark()  # on the disk before the summary
+        write_json(self.path / "summary.json", summary, durable=True)
+        return summary
+
+    def outcome(self) -> dict[str, Any]:
+        """Return the numbers of the summary that follow from the metrics."""
         evaluations = [row for row in self.metrics() if "eval/score" in row]
         first, last = (evaluations[0], evaluations[-1]) if evaluations else ({}, {})
-        summary = {
-            "status": status,
+        return {
             "score": last.get("eval/score"),
             "start_score": first.get("eval/score"),
             "kl": last.get("eval/kl"),
             "step": last.get("step", 0),
-            "seconds": self.progress().get("seconds"),
-            "error": error,
         }
-        write_json(self.path / "summary.json", summary)
-        return summary
 
     def progress(self) -> dict[str, Any]:
         """Return the contents of progress.json; empty before the run began."""
@@ -176,13 +201,12 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return all rows of metrics up to the first broken one."""
-        return read_json_lines(self.metrics_path)[0]
+        return self.metrics_file.rows()
 
     def log_metrics(self, step: int, row: dict[str, float]) -> None:
         """Append a row of metrics; raises LeaseLost."""
         self.check_lease()
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **row}) + "\n")
+        self.metrics_file.append({"step": step, **row})
 
     def write_examples(self, step: int, rows: list[dict[str, Any]]) -> None:
         """Write the newest examples, such as completions, in place of older ones."""
@@ -193,13 +217,10 @@ class RunFolder:
         rows: list[dict[str, Any]] = (read_json(self.path / "examples.json") or {}).get("rows", [])
         return rows
 
-    def rewind(self, step: int | None) -> int:
-        """Drop rows of metrics after `step` (all for None) and broken ones; return their number."""
-        rows, broken = read_json_lines(self.metrics_path)
-        kept = [] if step is None else [row for row in rows if row["step"] <= step]
-        text = "".join(f"{json.dumps(row)}\n" for row in kept)
-        write_text(self.metrics_path, text)
-        return len(rows) - len(kept) + broken
+
+def is_event(row: dict[str, Any]) -> bool:
+    """Return whether a row of attempts.jsonl tells of an event."""
+    return isinstance(row.get("what"), str) and isinstance(row.get("step"), int)
 
 
 def this_process() -> dict[str, Any]:

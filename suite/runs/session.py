@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from suite.config.schema import Config
-from suite.runs.checkpoints import newest_checkpoint
 from suite.runs.environment import differences
 from suite.runs.folder import RunFolder
 from suite.runs.inputs import InputsChanged, check_inputs, check_loaded
 from suite.runs.lease import LeaseHeld
+from suite.runs.resume import check_summary, resume_point
 from suite.system import distributed
 from suite.system.faults import disk_fault
 from suite.system.logs import log_to_file
@@ -129,7 +129,7 @@ def begin(config: Config, folder: RunFolder, held: ExitStack) -> Start:
     earlier = folder.environment()
     folder.begin(inputs)
     held.enter_context(log_to_file(folder.log_path))
-    checkpoint, step = resume_point(folder)
+    checkpoint, step = resume_point(folder, config.trainer.checkpoint_every)
     now = folder.environment()
     if inputs and not earlier.get("inputs") and folder.attempts():
         logger.info("the digests of its inputs are recorded from now on")
@@ -146,25 +146,9 @@ def finished_already(config: Config, folder: RunFolder) -> Start:
         check_inputs(folder, config)
     except InputsChanged as refusal:
         return Start(changed=str(refusal))
+    check_summary(folder)
     logger.info("%s is finished already; nothing to do", folder.path)
     return Start(summary=folder.summary() or {})
-
-
-def resume_point(folder: RunFolder) -> tuple[Path | None, int]:
-    """Return the checkpoint to continue from and its step; drops the later rows of metrics."""
-    newest = newest_checkpoint(folder.checkpoints)
-    for path in newest.damaged:
-        logger.warning("%s is damaged and was passed over", path)
-    dropped = folder.rewind(newest.step)
-    if newest.path is not None:
-        logger.info(
-            "%s continues from step %s; %s later rows of metrics were dropped",
-            *(folder.path.name, newest.step, dropped),
-        )
-    else:
-        again = " again: no checkpoint is whole" if newest.damaged else ""
-        logger.info("%s starts%s", folder.path.name, again)
-    return newest.path, newest.step or 0
 
 
 @contextmanager

@@ -29,10 +29,19 @@ def set_up_logging() -> None:
     logging.getLogger("suite").setLevel(logging.INFO)
 
 
+class LogFile(logging.FileHandler):
+    """A log file whose messages are lost while the disk is full: no reason to end a run."""
+
+    @override
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
     """Append the log messages of the block to a file, and the traceback of an error in it."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = LogFile(path, encoding="utf-8")
     handler.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
