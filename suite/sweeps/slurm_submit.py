@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from suite.config.fields import ConfigError
 from suite.runs.environment import git_commit
+from suite.runs.folder import make_folder
 from suite.sweeps.launching import pending_runs, prepare_runs
 from suite.sweeps.slurm_executor import make_executor, submit_array, submitit_parameters
 from suite.sweeps.slurm_jobs import Jobs, chunks, max_array_size
@@ -24,7 +25,7 @@ def submit(sweep: Sweep, profile: Profile, retry: bool) -> list[str]:
     Raises ConfigError where SLURM refuses, with its message.
     """
     check_ranks(sweep, profile)
-    sweep.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(sweep.folder)
     jobs = Jobs(sweep.folder)
     with FileLock(sweep.folder / ".submit.lock"):  # or two launchers would submit the same runs
         in_queue = jobs.by_run(jobs.active())
