@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from suite.commands import (
@@ -18,6 +19,7 @@ from suite.commands import (
     help_on_keys,
 )
 from suite.config.fields import ConfigError
+from suite.config.schema import Config
 from suite.system.logs import set_up_logging
 from suite.system.signals import EXIT_STOPPED
 from suite.system.terminal import forgiving_terminal, printable
@@ -27,7 +29,7 @@ EXIT_USAGE, EXIT_INTERRUPTED = 2, EXIT_STOPPED
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code: 0 done, 1 a run failed, 2 bad input, 130 stopped."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = [plain_override(word) for word in (sys.argv[1:] if arguments is None else arguments)]
     with forgiving_terminal():
         set_up_logging()
         return act(given)
@@ -170,11 +172,29 @@ def parse(given: list[str]) -> argparse.Namespace:
     top = parser()
     options, rest = top.parse_known_args(given)
     strange = [a for a in rest if a.startswith("-") or "overrides" not in options]
+    if strange and "overrides" in options:
+        name, equals, value = strange[0].partition("=")
+        if equals or key_of(name):
+            example = f"{key_of(name) or name.lstrip('-')}={value or 'VALUE'}"
+            raise ConfigError(f"{strange[0]}: settings are key=value, as in {example}")
     if strange:
         top.error(f"unrecognized arguments: {' '.join(strange)}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options
+
+
+def plain_override(word: str) -> str:
+    """Return `--key=value`, as other programs write settings, as `key=value`."""
+    name, equals, value = word.partition("=")
+    return f"{key_of(name)}={value}" if equals and key_of(name) else word
+
+
+def key_of(name: str) -> str | None:
+    """Return the setting that a word with leading dashes names; no option has such a name."""
+    key = name.lstrip("-").replace("-", "_")
+    known = key.partition(".")[0] in {field.name for field in fields(Config)}
+    return key if known and name.startswith("-") else None
 
 
 def add_sweep(command: argparse.ArgumentParser, nargs: str | None = None) -> None:

@@ -51,11 +51,12 @@ def train_one(config: "Config", changed_inputs: bool = False) -> int:
 
     if config.trainer.ranks > 1 and not launched():
         return start_ranks(config, sys.argv[1:])
-    from suite.runs.folder import RunFolder, check_writable
+    from suite.runs.folder import RunFolder, check_writable, make_folder
     from suite.runs.inputs import InputsChanged
     from suite.runs.lease import LeaseHeld
 
     check_writable(Path(config.results_dir))
+    make_folder(RunFolder.of(config).path.parent)
     from suite.train import train
 
     silence_libraries()

@@ -5,6 +5,7 @@ Nothing here imports torch, so that a mistake is reported at once.
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,18 @@ from suite.config.values import (
 
 GROUPS = ("domain", "objective")  # whose `name` chooses their class
 DEFAULT_NAMES = {"objective": "pmpo"}
+Override = str | tuple[str, Any]  # `key=value` as a person writes it, or key and typed value
 
 
-def load(path: Path, overrides: list[str] | None = None) -> Config:
-    """Load a run's configuration from a YAML file and `key=value` overrides.
+def load(path: Path, overrides: Sequence[Override] = ()) -> Config:
+    """Load a run's configuration from a YAML file and overrides.
 
     Raises ConfigError with one sentence that names the file and the key.
     """
-    return to_config(load_values(path, overrides or []), str(path))
+    return to_config(load_values(path, overrides), str(path))
 
 
-def load_values(path: Path, overrides: list[str]) -> DictConfig:
+def load_values(path: Path, overrides: Sequence[Override]) -> DictConfig:
     """Merge typed defaults, file and overrides; ranges and cross-checks come with to_config."""
     values = read_plain(path)
     chosen = {group: chosen_class(values, overrides, group, str(path)) for group in GROUPS}
@@ -46,8 +48,8 @@ def load_values(path: Path, overrides: list[str]) -> DictConfig:
             values[group] = {}  # the file's keys are of another choice
     merged = merge(schema_for(chosen), without_names(values), str(path))
     for override in overrides:
-        given = without_names(parse_override(override))
-        merged = merge(merged, given, f"override {override!r}")
+        given = without_names(values_of(override))
+        merged = merge(merged, given, origin_of(override))
     for group, choice in chosen.items():
         merged[group].name = choice.name
     try:
@@ -113,6 +115,23 @@ def read_plain(path: Path) -> dict[str, Any]:
     return {str(name): value for name, value in values.items()}
 
 
+def values_of(override: Override) -> dict[str, Any]:
+    """Return an override as a nested mapping; a typed value is taken as it is."""
+    if isinstance(override, str):
+        return parse_override(override)
+    name, value = override
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def origin_of(override: Override) -> str:
+    """Say where a value comes from, for messages."""
+    shown = override if isinstance(override, str) else f"{override[0]}={override[1]}"
+    return f"override {shown!r}"
+
+
 def parse_override(text: str) -> dict[str, Any]:
     """Parse `key.path=value` into a nested mapping; raises ConfigError."""
     name, equals, value = text.partition("=")
@@ -131,12 +150,15 @@ def parse_override(text: str) -> dict[str, Any]:
     return result
 
 
-def chosen_class(values: dict[str, Any], overrides: list[str], group: str, origin: str) -> Choice:
+def chosen_class(
+    values: dict[str, Any], overrides: Sequence[Override], group: str, origin: str
+) -> Choice:
     """Return the domain or objective that file and overrides choose; raises ConfigError."""
     name = group_of(values, group, origin).get("name", DEFAULT_NAMES.get(group))
     for override in overrides:
-        if override.startswith(group):
-            changed = group_of(parse_override(override), group, f"override {override!r}")
+        named = override if isinstance(override, str) else override[0]
+        if named.startswith(group):
+            changed = group_of(values_of(override), group, origin_of(override))
             name = changed.get("name", name)
     name = typed_value(name, str | None, f"{group}.name")
     if not isinstance(name, str):

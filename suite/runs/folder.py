@@ -44,13 +44,27 @@ State = Literal["queued", "running", "interrupted", "failed", "finished"]
 def check_writable(results_dir: Path) -> None:
     """Make the folder of all results; raises ConfigError where it cannot be written."""
     try:
-        results_dir.mkdir(parents=True, exist_ok=True)
+        make_folder(results_dir)
         with TemporaryFile(dir=results_dir):
             pass
     except OSError as error:
         raise ConfigError(
             f"results_dir={results_dir} cannot be written: {error.strerror}"
         ) from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder where there is none; raises ConfigError where something else is in the way."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        for part in (path, *path.parents):
+            if part.is_symlink() and not part.exists():
+                target = os.readlink(part)
+                raise ConfigError(f"{part}: is a link to {target}, which is not there") from None
+            if part.exists() and not part.is_dir():
+                raise ConfigError(f"{part}: is a file, expected a folder") from None
+        raise
 
 
 class RunFolder:
@@ -81,7 +95,7 @@ class RunFolder:
     @property
     def results_dir(self) -> Path:
         """The folder of all results, which also holds what runs share."""
-        return self.path.resolve().parents[2]
+        return self.path.absolute().parents[2]  # not of what a link in it points to
 
     @classmethod
     def of(cls, config: Config) -> "RunFolder":
@@ -90,7 +104,7 @@ class RunFolder:
 
     def create(self, config: Config) -> None:
         """Make the folder and save the resolved configuration."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         write_text(self.path / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(asdict(config))))
 
     def begin(self, inputs: dict[str, str | None] | None = None) -> None:

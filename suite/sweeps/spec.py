@@ -24,9 +24,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from suite.config.fields import ConfigError
-from suite.config.loading import first_line, read_yaml
+from suite.config.loading import Override, first_line, read_yaml
 from suite.config.schema import Config
-from suite.sweeps.grids import assignments, check_axes, expand
+from suite.sweeps.grids import check_axes, expand
 
 # Axes that the figure of the β grid shows; it would average over any other one.
 BETA_AXES = ("seed", "feedback", "objective.alpha", "objective.beta", "domain.function")
@@ -86,7 +86,7 @@ def load_sweep(
     content = resized(read_sweep_file(path), size or {})
     base = (path.parent / content.config).resolve()
     defaults = {"sweep": path.stem, "logging.wandb": "offline"}
-    fixed = [*assignments(defaults | content.set), *(overrides or [])]
+    fixed: list[Override] = [*(defaults | content.set).items(), *(overrides or [])]
     points: dict[str, Config] = {}
     grids: dict[str, list[str]] = {}
     for name, axes in content.grids.items():
