@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from suite.report import statistics
 from suite.report.records import COLUMNS, RunRecord, record_of, value_of
 from suite.report.statistics import Estimate
-from suite.sweeps.spec import Sweep
+from suite.sweeps.spec import ReportSettings, Sweep
 
 MODES = ("positive", "negative", "mixed")
 
@@ -148,17 +148,17 @@ class Across(NamedTuple):
     """The normalised scores of each task."""
 
 
-def across(records: Sequence[RunRecord], normalize: Sequence[float]) -> list[Across]:
+def across(records: Sequence[RunRecord], report: ReportSettings) -> list[Across]:
     """Summarise each variant over the tasks that all variants have; empty below two tasks."""
     names = variants(records)
     shared = [t for t in tasks(records) if all(select(records, t, name) for name in names)]
-    if not normalize or len(shared) < 2:
+    if not report.normalize or len(shared) < 2:
         return []
-    low, high = normalize
+    bounds = [report.bounds(task) for task in shared]
     summaries = []
     for name in names:
         raw = [np.array([r.score for r in select(records, t, name)], float) for t in shared]
-        scores = [(x - low) / (high - low) for x in raw]
+        scores = [(x - low) / (high - low) for x, (low, high) in zip(raw, bounds, strict=True)]
         runs = sum(map(len, scores))
         mean = statistics.interquartile_mean_of_tasks(scores)
         summaries.append(Across(name, runs, mean, scores))

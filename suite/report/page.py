@@ -45,7 +45,7 @@ def write_report(sweep: Sweep, command: str) -> Path:
     finished = [r for r in compared(sweep, records) if r.state == "finished"]
     check_x_axis(sweep.report.x_axis, finished)
     curves = beta_curves(grid_records(sweep, records), sweep.report.stable_above)
-    together = across(finished, sweep.report.normalize)
+    together = across(finished, sweep.report)
     drawn = draw(finished, curves, together, sweep)
     content = {
         "sweep": sweep,
@@ -57,6 +57,7 @@ def write_report(sweep: Sweep, command: str) -> Path:
         "missing": [record for record in records if record.state != "finished"],
         "cells": cells(finished),
         "together": together,
+        "normalisation": normalisation(sweep.report, together),
         "improvements": [*improvements(finished), *improvements_across(together)],
         "curves": curves,
         "headlines": headlines(cells(finished), curves, sweep.report),
@@ -187,6 +188,17 @@ def headlines(
             f" β > {row.predicted:.3g}."
         )
     return sentences
+
+
+def normalisation(report: ReportSettings, together: Sequence[Across]) -> str:
+    """Say which scores count as 0 and 1; nothing where tasks are not summed up."""
+    if not together:
+        return ""
+    if not isinstance(report.normalize, dict):
+        low, high = report.bounds("")
+        return f"Scores from {low} to {high} count as 0 to 1."
+    pairs = "; ".join(f"{task} {low} to {high}" for task, (low, high) in report.normalize.items())
+    return f"These scores count as 0 to 1: {pairs}."
 
 
 def first_of_each(records: Sequence[RunRecord]) -> list[RunRecord]:

@@ -5,7 +5,6 @@ again when neither the run nor the format of its configuration exists any more.
 """
 
 import base64
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from suite.config.schema import Config
 from suite.objectives.bounds import smallest_gaussian_beta
 from suite.runs.folder import RunFolder, State
 from suite.system.files import read_json, read_json_lines, write_text
+from suite.system.json_text import NOT_FINITE, json_text
 
 DIGITS = 6  # significant digits in the lines
 REJECT_SHARE = "train/reference_reject_share"
@@ -137,7 +137,7 @@ def value_of(config: Config, axis: str) -> Any:
 
 def write_records(path: Path, records: Iterable[RunRecord]) -> None:
     """Write one JSON line per run, which `read_records` reads."""
-    lines = [json.dumps(line_values(record)) for record in records]
+    lines = [json_text(line_values(record)) for record in records]
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
@@ -169,7 +169,11 @@ def read_records(path: Path) -> list[RunRecord]:
         columns = row.pop("evaluations")
         count = len(next(iter(columns.values()), []))
         evaluations = [
-            {name: column[i] for name, column in columns.items() if column[i] is not None}
+            {
+                name: NOT_FINITE.get(column[i], column[i])
+                for name, column in columns.items()
+                if column[i] is not None
+            }
             for i in range(count)
         ]
         records.append(RunRecord(**row, evaluations=evaluations))

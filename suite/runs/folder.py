@@ -20,6 +20,7 @@ from suite.runs.environment import environment
 from suite.runs.lease import Lease, hold, is_leased
 from suite.system.files import read_json, read_json_lines, write_json, write_text
 from suite.system.job import current_job
+from suite.system.json_text import json_text, with_numbers
 
 State = Literal["queued", "running", "interrupted", "failed", "finished"]
 
@@ -122,7 +123,8 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any] | None:
         """Return the contents of summary.json; None before the run has ended."""
-        return read_json(self.path / "summary.json")
+        summary = read_json(self.path / "summary.json")
+        return None if summary is None else with_numbers(summary)
 
     def finish(self, status: Literal["finished", "failed"], error: str | None) -> dict[str, Any]:
         """Write and return the summary, whose scores are those of the first and last evaluation."""
@@ -142,7 +144,7 @@ class RunFolder:
 
     def progress(self) -> dict[str, Any]:
         """Return the contents of progress.json; empty before the run began."""
-        return read_json(self.path / "progress.json") or {}
+        return with_numbers(read_json(self.path / "progress.json") or {})
 
     def report_progress(self, **facts: Any) -> None:
         """Write progress.json, with this process and the time added."""
@@ -150,13 +152,13 @@ class RunFolder:
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return all rows of metrics up to the first broken one."""
-        return read_json_lines(self.metrics_path)[0]
+        return [with_numbers(row) for row in read_json_lines(self.metrics_path)[0]]
 
     def log_metrics(self, step: int, row: dict[str, float]) -> None:
         """Append a row of metrics; raises LeaseLost."""
         self.check_lease()
         with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **row}) + "\n")
+            file.write(json_text({"step": step, **row}) + "\n")
 
     def write_examples(self, step: int, rows: list[dict[str, Any]]) -> None:
         """Write the newest examples, such as completions, in place of older ones."""
@@ -171,7 +173,7 @@ class RunFolder:
         """Drop rows of metrics after `step` (all for None) and broken ones; return their number."""
         rows, broken = read_json_lines(self.metrics_path)
         kept = [] if step is None else [row for row in rows if row["step"] <= step]
-        text = "".join(f"{json.dumps(row)}\n" for row in kept)
+        text = "".join(f"{json_text(row)}\n" for row in kept)
         write_text(self.metrics_path, text)
         return len(rows) - len(kept) + broken
 

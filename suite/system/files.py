@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from suite.system.json_text import json_text
+
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
@@ -45,7 +47,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, values: Any) -> None:
     """Write a JSON file atomically."""
-    write_text(path, json.dumps(values, indent=1) + "\n")
+    write_text(path, json_text(values, indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
