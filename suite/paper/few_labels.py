@@ -59,7 +59,7 @@ def final_scores(records: Sequence[RunRecord], share: float, alpha: float) -> li
     return [
         float(r.score)
         for r in records
-        if (r.point["labels.keep"], r.alpha) == (share, alpha) and r.score is not None
+        if (r.point["labels.keep"], r.alpha) == (share, alpha) and r.counts and r.score is not None
     ]
 
 
@@ -78,8 +78,9 @@ def draw_panel(ax: Axes, records: Sequence[RunRecord], report: ReportSettings) -
     shares = shares_of(records)
     for i, alpha in enumerate(alphas_of(records)):
         samples = [np.array(final_scores(records, share, alpha), float) for share in shares]
-        estimates = [interval(report)(values) for values in samples]
-        x = np.array(shares) * 1.05 ** (i - 2)
+        known = [j for j, values in enumerate(samples) if len(values)]
+        estimates = [interval(report)(samples[j]) for j in known]
+        x = np.array([shares[j] for j in known]) * 1.05 ** (i - 2)
         label = f"α = {alpha:g}{FEEDBACK.get(alpha, '')}"
         error_bars(ax, x, estimates, ALPHA_COLOURS[alpha], label)
     start = statistics.mean(np.array([r.start_score for r in records], float)).value
