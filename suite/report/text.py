@@ -42,4 +42,4 @@ def csv_cell(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     formula = value.startswith(FORMULA) or value.lstrip().startswith(FORMULA[:4])
-    return clean(f"'{value}" if formula else value)
+    return clean(f"'{value}" if formula else value).replace("\r", " ")
