@@ -4,7 +4,8 @@ Nothing here is heavy to import. A class declares by its attributes what the sui
 builds the object that does the work.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -34,6 +35,8 @@ class DomainParts:
     """A folder for what several runs share."""
     device: "torch.device"
     """Where this process computes."""
+    started: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    """When the run first began, with its UTC offset; what writes a date reads it here."""
 
 
 class Card(NamedTuple):
