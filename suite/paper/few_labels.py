@@ -20,12 +20,18 @@ FEEDBACK = {0.0: " (negative only)", 0.5: " (mixed)", 1.0: " (positive only)"}
 
 def judge(records: SweepRecords) -> Verdict:
     """Name the best α at each share of labels, in each domain."""
-    if not any(records.values()):
+    known = with_scores(records)
+    if not known:
         return OPEN
-    sentences = [f"{tasks(runs)[0]}: {best_alphas(runs)}" for runs in records.values() if runs]
+    sentences = [f"{tasks(runs)[0]}: {best_alphas(runs)}" for runs in known.values()]
     return Verdict(
         "answered", "Best α by mean score, at each share of labels. " + "; ".join(sentences) + "."
     )
+
+
+def with_scores(records: SweepRecords) -> SweepRecords:
+    """Return the sweeps of which any run counts."""
+    return {sweep: runs for sweep, runs in records.items() if any(r.counts for r in runs)}
 
 
 def best_alphas(records: Sequence[RunRecord]) -> str:
@@ -65,7 +71,7 @@ def final_scores(records: Sequence[RunRecord], share: float, alpha: float) -> li
 
 def draw(records: SweepRecords) -> Figure:
     """Draw the score over the share of labels, one line per α and one panel per domain."""
-    present = {sweep: runs for sweep, runs in records.items() if runs}
+    present = with_scores(records)
     figure, axes = grid_of(len(present))
     for ax, (sweep, runs) in zip(axes, present.items(), strict=True):
         draw_panel(ax, runs, report_settings(sweep))

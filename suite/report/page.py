@@ -93,7 +93,9 @@ def filters(report: ReportSettings) -> Filters:
 
 def state_of(record: RunRecord) -> str:
     """Return a run's state in words; a finished run may be left out."""
-    return "finished, left out" if record.state == "finished" and record.problem else record.state
+    return (
+        "finished but left out" if record.state == "finished" and record.problem else record.state
+    )
 
 
 def check_x_axis(name: str, finished: Sequence[RunRecord]) -> None:
