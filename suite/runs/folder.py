@@ -31,6 +31,7 @@ from suite.system.files import (
     write_text,
 )
 from suite.system.job import current_job
+from suite.system.json_text import with_numbers
 
 DIGESTS = "policy.sha256"
 # Written under temporary names; a kill may leave these.
@@ -184,7 +185,8 @@ class RunFolder:
 
     def summary(self) -> dict[str, Any] | None:
         """Return the contents of summary.json; None before the run has ended."""
-        return read_json(self.path / "summary.json")
+        summary = read_json(self.path / "summary.json")
+        return None if summary is None else with_numbers(summary)
 
     def finish(self, status: Literal["finished", "failed"], error: str | None) -> dict[str, Any]:
         """Write and return the summary, whose scores are those of the first and last evaluation."""
@@ -207,7 +209,7 @@ class RunFolder:
 
     def progress(self) -> dict[str, Any]:
         """Return the contents of progress.json; empty before the run began."""
-        return read_json(self.path / "progress.json") or {}
+        return with_numbers(read_json(self.path / "progress.json") or {})
 
     def report_progress(self, **facts: Any) -> None:
         """Write progress.json, with this process and the time added."""

@@ -1,13 +1,13 @@
 """A run's metrics.jsonl: rows are appended, and a checkpoint marks the rows that belong to it."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any, TypedDict
 
 from suite.config.fields import ConfigError
 from suite.system.files import append_line, json_object, read_json_lines, sync
+from suite.system.json_text import json_text, with_numbers
 
 
 class Mark(TypedDict):
@@ -28,11 +28,11 @@ class MetricsFile:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows up to the first broken one."""
-        return read_json_lines(self.path)[0]
+        return [with_numbers(row) for row in read_json_lines(self.path)[0]]
 
     def append(self, row: dict[str, Any]) -> None:
         """Append a row."""
-        append_line(self.path, json.dumps(row))
+        append_line(self.path, json_text(row))
 
     def mark(self) -> Mark:
         """Bring the rows to the disk, and return the state of the file.

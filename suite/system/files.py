@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from suite.system.json_text import json_text
+
 LOCK_SECONDS = 10.0  # a writer that holds a file longer is suspended, and loses its turn
 
 Guard = tuple[Path, Callable[[], None]]
@@ -160,7 +162,7 @@ def write_text(path: Path, text: str, durable: bool = False) -> None:
 
 def write_json(path: Path, values: Any, durable: bool = False) -> None:
     """Write a JSON file atomically."""
-    write_text(path, json.dumps(values, indent=1) + "\n", durable)
+    write_text(path, json_text(values, indent=1) + "\n", durable)
 
 
 def append_line(path: Path, text: str) -> None:
