@@ -34,6 +34,8 @@ class DomainParts:
     """A folder for what several runs share."""
     device: "torch.device"
     """Where this process computes."""
+    precision: str = "32-true"
+    """`trainer.precision`, for what is computed outside of training steps."""
 
 
 class Card(NamedTuple):

@@ -118,6 +118,7 @@ def build_domain(config: Config, cache: Path) -> Domain:
         seed=config.seed,
         cache=cache,
         device=distributed.local_device(config.trainer.accelerator),
+        precision=config.trainer.precision,
     )
     domain: Domain = config.domain.build(parts)
     return domain

@@ -43,7 +43,7 @@ class Head:
     def of(cls, model: PreTrainedModel, temperature: float = 1.0) -> "Head":
         """Return the head of a causal language model of transformers, with peft's adapter on it."""
         layer: Any = model.get_output_embeddings()
-        config = model.config
+        config = model.config.get_text_config()
         scale = getattr(config, "logit_scale", None) or 1.0
         scale /= getattr(config, "logits_scaling", None) or 1.0
         cap = getattr(config, "final_logit_softcapping", None)
@@ -62,7 +62,8 @@ class Head:
         if self.adapter is None:
             return None
         down, _, scale = self.adapter
-        return linear(hidden.to(down.dtype), down) * scale
+        with torch.autocast(hidden.device.type, enabled=False):  # as in `logits`
+            return linear(hidden.to(down.dtype), down) * scale
 
     def logits(self, hidden: Tensor, low: Tensor | None, vocabulary: int) -> Tensor:
         """Return the logits of the first `vocabulary` entries, [T, V] in float32 or better."""
