@@ -47,6 +47,7 @@ class Head:
         scale = getattr(config, "logit_scale", None) or 1.0
         scale /= getattr(config, "logits_scaling", None) or 1.0
         cap = getattr(config, "final_logit_softcapping", None)
+        cap = cap or getattr(config, "logits_soft_cap", None)  # RecurrentGemma's
         adapter = None
         if hasattr(layer, "lora_A"):
             if layer.active_adapters and not layer.disable_adapters:

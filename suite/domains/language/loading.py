@@ -89,6 +89,7 @@ def load_adapted(kind: Any, base: str, name: str, key: str, **chosen: Any) -> Pr
     with warnings.catch_warnings():
         # Its missing weights would be those of a fresh adapter: the base alone.
         warnings.filterwarnings("error", message="Found missing adapter keys")
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
         adapted: Any = peft.PeftModel.from_pretrained(model, name)
     if not hasattr(adapted.base_model, "merge_and_unload"):
         kind_of_adapter = adapted.peft_config["default"].peft_type
@@ -104,9 +105,9 @@ def load_tokenizer(name: str, key: str) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a folder or name; an adapter without one has that of its base."""
     with loading(f"{key}={name}", name):
         base = adapter_base(name, key)
-        if base is not None and Path(name).is_dir():
-            if not (Path(name) / "tokenizer_config.json").exists():
-                return load_tokenizer(base, key)
+        own = not Path(name).is_dir() or (Path(name) / "tokenizer_config.json").exists()
+        if base is not None and not own:
+            return load_tokenizer(base, key)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             name, trust_remote_code=False
         )
@@ -140,5 +141,6 @@ def language_part(model: PreTrainedModel) -> nn.Module:
     """Return the part of a model that reads tokens, without the encoders of images or sound."""
     if model.config.get_text_config() is model.config:
         return model
-    decoder: nn.Module = model.get_decoder()
+    decoder: Any = model.get_decoder()
+    assert isinstance(decoder, nn.Module)
     return decoder

@@ -36,13 +36,12 @@ def merged(adapted: Any, what: str, hint: str) -> PreTrainedModel:
 def untie(model: PreTrainedModel) -> None:
     """Give the head a weight of its own where it or the embedding has an adapter."""
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    if hasattr(head, "base_layer") or hasattr(embedding, "base_layer"):
-        if is_tied(model):
-            layer: Any = getattr(head, "base_layer", head)
-            layer.weight = nn.Parameter(
-                layer.weight.detach().clone(), requires_grad=layer.weight.requires_grad
-            )
-            say_untied(model)
+    adapted = hasattr(head, "base_layer") or hasattr(embedding, "base_layer")
+    if adapted and is_tied(model):
+        layer: Any = getattr(head, "base_layer", head)
+        weight = layer.weight
+        layer.weight = nn.Parameter(weight.detach().clone(), requires_grad=weight.requires_grad)
+        say_untied(model)
 
 
 def is_tied(model: PreTrainedModel) -> bool:

@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -153,8 +154,10 @@ def with_adapters(model: PreTrainedModel, lora: LoraConfig, key: str) -> nn.Modu
         target_modules=linear_layers(model, lora.head),
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
         torch.manual_seed(0)
+        # A head that shares the embedding's weight gets its own where the adapter is merged.
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
         try:
             adapted: nn.Module = peft.get_peft_model(model, adapters)
         except ValueError as error:
@@ -236,5 +239,7 @@ def save_pair(pair: Pair, folder: Path, lora: LoraConfig) -> None:
     whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state = get_model_state_dict(policy, options=whole) if distributed.is_sharded(policy) else None
     if distributed.rank() == 0:
-        policy.save_pretrained(folder, state_dict=state)
+        # The embedding is never changed by adapters.
+        kept = {"save_embedding_layers": False} if hasattr(policy, "disable_adapter") else {}
+        policy.save_pretrained(folder, state_dict=state, **kept)
         pair.tokenizer.save_pretrained(folder)

@@ -239,6 +239,6 @@ def check_lengths(groups: list[list[Encoded]], model: PreTrainedModel, max_lengt
         longer = sum(length > positions for length in lengths)
         raise ConfigError(
             f"domain.max_length={max_length} must be at most {positions}, the positions of the"
-            f" model, where completions are longer: {longer} of {len(lengths)} are, the longest with"
-            f" {max(lengths)} tokens"
+            f" model, where rows are longer: {longer} of {len(lengths)} are, the"
+            f" longest with {max(lengths)} tokens"
         )

@@ -83,13 +83,13 @@ def check_model(model: PreTrainedModel, key: str) -> None:
     except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{kind} do not read plain tokens as is needed here: {message}") from None
-    if logits.shape != expected.shape or not close(logits, expected):
-        raise ConfigError(f"{kind} make their logits in a way that is not supported here")
     if not close(longer[: len(states)], states):
         raise ConfigError(
             f"{kind} must be causal, but their states depend on later tokens; a model that"
             " generates text from left to right can be trained"
         )
+    if logits.shape != expected.shape or not close(logits, expected):
+        raise ConfigError(f"{kind} make their logits in a way that is not supported here")
 
 
 def close(found: Tensor, expected: Tensor) -> bool:
