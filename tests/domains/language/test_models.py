@@ -99,6 +99,7 @@ def test_an_adapter_without_its_weights_is_refused(
         pair_of(tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings=True`")  # peft's own loading
 @pytest.mark.parametrize("merge", [False, True])
 @pytest.mark.parametrize("name", ["llama", "gemma2", "qwen2"])
 def test_an_adapter_on_the_head_leaves_a_tied_embedding_as_it_was(
