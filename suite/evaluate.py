@@ -29,7 +29,7 @@ def evaluate(path: Path, video: bool = False) -> dict[str, float]:
         config.domain.prepare_film()
     torch.set_num_threads(config.trainer.threads)
     torch.manual_seed(config.seed)  # the first networks of the run are drawn from it
-    domain = build_domain(config, cache=run.results_dir)
+    domain = build_domain(config, cache=run.results_dir, started=run.started())
     objective = build_objective(config.objective, config.feedback, domain.dimensions)
     module = PreferenceModule(domain, objective, config.optimizer, config.reference, config.trainer)
     content = torch.load(checkpoint.path, weights_only=True, map_location="cpu")

@@ -44,7 +44,7 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
         L.seed_everything(config.seed, verbose=False)
         progress = Progress(run, config.trainer)
 
-        domain = build_domain(config, cache=run.folder.results_dir)
+        domain = build_domain(config, run.folder.results_dir, run.started)
         objective = build_objective(config.objective, config.feedback, domain.dimensions)
         warning = objective.warning(domain.shares)
         if warning and distributed.rank() == 0:

@@ -4,7 +4,8 @@ Nothing here is heavy to import. A class declares by its attributes what the sui
 builds the object that does the work.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
@@ -36,6 +37,8 @@ class DomainParts:
     """Where this process computes."""
     precision: str = "32-true"
     """`trainer.precision`, for what is computed outside of training steps."""
+    started: datetime = field(default_factory=lambda: datetime.now().astimezone())
+    """When the run first began, with its UTC offset; what writes a date reads it here."""
 
 
 class Card(NamedTuple):

@@ -1,6 +1,7 @@
 """The interface of a domain, which is the problem of a run; docs/extending.md has a small one."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -110,8 +111,11 @@ class HasNetworks(Protocol):
         ...
 
 
-def build_domain(config: Config, cache: Path) -> Domain:
-    """Build the domain of a run; `cache` is a folder of artefacts that runs share."""
+def build_domain(config: Config, cache: Path, started: datetime | None = None) -> Domain:
+    """Build the domain of a run; `cache` is a folder of artefacts that runs share.
+
+    `started` is when the run first began: by default now.
+    """
     parts = DomainParts(
         label_noise=LabelNoise(config.feedback, config.labels),
         divergence=config.divergence,
@@ -119,6 +123,7 @@ def build_domain(config: Config, cache: Path) -> Domain:
         cache=cache,
         device=distributed.local_device(config.trainer.accelerator),
         precision=config.trainer.precision,
+        started=started or datetime.now().astimezone(),
     )
     domain: Domain = config.domain.build(parts)
     return domain

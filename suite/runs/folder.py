@@ -5,8 +5,9 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, Literal, cast
@@ -40,7 +41,7 @@ class RunFolder:
     """One run on disk.
 
     config.yaml       the resolved configuration; loading it repeats the run
-    environment.json  versions, machine and git commit
+    environment.json  when the run first began, versions, machine and git commit
     metrics.jsonl     one row per logged step; holds nothing that depends on the clock
     examples.json     samples of the policy at the last evaluation, such as completions
     progress.json     step, rate and score of the process that works on the run
@@ -80,7 +81,22 @@ class RunFolder:
             for temporary in folder.glob(".*.*"):  # left by writes that a kill interrupted
                 temporary.unlink(missing_ok=True)
         (self.path / "summary.json").unlink(missing_ok=True)
-        write_json(self.path / "environment.json", environment())
+        started = self.started().isoformat(timespec="seconds")
+        write_json(self.path / "environment.json", {"started": started, **environment()})
+
+    def started(self) -> datetime:
+        """Return when the run first began, with its UTC offset: what depends on a date reads it.
+
+        Runs of earlier versions have only the time of their first attempt; a new run begins now.
+        """
+        text = (read_json(self.path / "environment.json") or {}).get("started")
+        with suppress(ValueError):
+            if (moment := datetime.fromisoformat(str(text))).tzinfo is not None:
+                return moment
+        attempts = self.attempts()
+        with suppress(LookupError, TypeError, ValueError, OverflowError, OSError):
+            return datetime.fromtimestamp(attempts[0]["updated"]).astimezone()
+        return datetime.now().astimezone()
 
     def record_event(self, event: str, step: int) -> None:
         """Append an event of this attempt, such as `began`, and its step to attempts.jsonl."""
@@ -94,7 +110,7 @@ class RunFolder:
     def attempts(self) -> list[dict[str, Any]]:
         """Return the rows of attempts.jsonl that say when, where and at which step one began."""
         rows = read_json_lines(self.attempts_path)[0]
-        return [row for row in rows if row["what"] == "began"]
+        return [row for row in rows if row.get("what") == "began"]
 
     def config(self) -> Config:
         """Load the configuration; raises ConfigError."""

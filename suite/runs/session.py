@@ -4,6 +4,7 @@ import logging
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ class Start(NamedTuple):
     """The checkpoint to continue from; None to start at step 0."""
     refusal: str | None = None
     """The reason where another process holds the run."""
+    started: datetime | None = None
+    """When the run first began."""
 
 
 class Session:
@@ -36,6 +39,7 @@ class Session:
     def __init__(self, folder: RunFolder, start: Start, watch: Stopwatch) -> None:
         self.folder = folder
         self.checkpoint = start.checkpoint
+        self.started = start.started
         self.is_finished = start.summary is not None
         self.summary = start.summary or {}
         self.stopwatch = watch
@@ -109,7 +113,7 @@ def begin(config: Config, folder: RunFolder, held: ExitStack) -> Start:
     held.enter_context(log_to_file(folder.log_path))
     checkpoint, step = resume_point(folder)
     folder.record_event("began", step)
-    return Start(checkpoint=checkpoint)
+    return Start(checkpoint=checkpoint, started=folder.started())
 
 
 def resume_point(folder: RunFolder) -> tuple[Path | None, int]:

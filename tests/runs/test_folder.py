@@ -3,13 +3,15 @@
 import json
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from suite.runs.folder import RunFolder
 from suite.runs.lease import LeaseHeld
-from suite.system.files import read_json_lines, write_json
+from suite.system.files import read_json, read_json_lines, write_json
 
 
 def test_a_torn_metrics_line_ends_the_rows_and_rewinding_drops_later_ones(tmp_path: Path) -> None:
@@ -59,3 +61,28 @@ def test_a_broken_summary_counts_as_none(tmp_path: Path) -> None:
     assert run.state() == "queued"
     (tmp_path / "summary.json").write_text(json.dumps({"status": "finished"}))
     assert run.state() == "finished"
+
+
+def test_a_run_keeps_the_moment_of_its_first_start(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.begin()
+    first = run.started()
+    assert abs((datetime.now().astimezone() - first).total_seconds()) < 60
+    earlier = first - timedelta(days=40)
+    facts = read_json(tmp_path / "environment.json") or {}
+    write_json(tmp_path / "environment.json", facts | {"started": earlier.isoformat()})
+    run.begin()
+    assert run.started() == earlier, "a later attempt does not change it"
+
+
+@pytest.mark.parametrize("facts", [{}, {"started": None}, {"started": "soon"}, {"started": 3}])
+def test_a_run_without_it_began_with_its_first_attempt(
+    tmp_path: Path, facts: dict[str, Any]
+) -> None:
+    run = RunFolder(tmp_path)
+    write_json(tmp_path / "environment.json", facts)
+    row = {"what": "began", "step": 0, "updated": 1_000_000_000.0}
+    (tmp_path / "attempts.jsonl").write_text(f"{json.dumps(row)}\n")
+    assert run.started().timestamp() == 1_000_000_000
+    run.begin()
+    assert run.started().timestamp() == 1_000_000_000
