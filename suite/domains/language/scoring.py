@@ -103,8 +103,7 @@ def check_start(networks: Networks, pair: Pair, tokens: Tokens, count: int, key:
 
     Both are the same model then, so that the KL is 0 up to rounding.
     """
-    named = {"temperature": 1.0}
-    sums, per_token = networks(compare, pair, tokens, count, **named)
+    sums, per_token = networks(compare, pair, tokens, count)
     raise_unless_equal(sums, per_token, causal_lm(pair.policy), networks.mixed, key)
 
 
