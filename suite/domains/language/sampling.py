@@ -188,8 +188,7 @@ def slots_for(model: PreTrainedModel, temperature: float) -> Slots:
         CACHED[model] = can_cache(model)
         if not CACHED[model]:
             logger.info(
-                "models of type %s are sampled without a cache: each token costs a pass over its"
-                " whole sequence",
+                "models of type %s are sampled without a cache, by a pass over all for each token",
                 model.config.model_type,
             )
     return Slots(model, temperature) if CACHED[model] else UncachedSlots(model, temperature)
@@ -199,8 +198,7 @@ def slots_for(model: PreTrainedModel, temperature: float) -> Slots:
 def can_cache(model: PreTrainedModel) -> bool:
     """Tell whether the cache of `Slots` gives the logits that whole sequences give.
 
-    The trial has what sampling has: prompts of different lengths, one that enters later, one that
-    leaves.
+    In the trial, prompts of different lengths run, one enters later, and one leaves.
     """
     embeddings: Any = model.get_input_embeddings()
     ids = [i % len(embeddings.weight) for i in range(3, 14)]
