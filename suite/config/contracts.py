@@ -35,6 +35,8 @@ class DomainParts:
     """A folder for what several runs share."""
     device: "torch.device"
     """Where this process computes."""
+    precision: str = "32-true"
+    """`trainer.precision`, for what is computed outside of training steps."""
     started: datetime = field(default_factory=lambda: datetime.now().astimezone())
     """When the run first began, with its UTC offset; what writes a date reads it here."""
 

@@ -122,6 +122,7 @@ def build_domain(config: Config, cache: Path, started: datetime | None = None) -
         seed=config.seed,
         cache=cache,
         device=distributed.local_device(config.trainer.accelerator),
+        precision=config.trainer.precision,
         started=started or datetime.now().astimezone(),
     )
     domain: Domain = config.domain.build(parts)

@@ -68,8 +68,10 @@ def write_card(
     from huggingface_hub import ModelCard, ModelCardData  # half a second to import
 
     domain = config.domain.card()
+    is_whole = not (folder / "adapter_config.json").exists()  # what began as an adapter, too
+    library = "transformers" if domain.library == "peft" and is_whole else domain.library
     metadata = ModelCardData(
-        library_name=domain.library,
+        library_name=library,
         base_model=domain.base_model,
         tags=["pmpo", "preference-optimization", f"{config.feedback}-feedback"],
     )

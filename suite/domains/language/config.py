@@ -26,6 +26,9 @@ class LoraConfig:
     alpha: float = key(32.0, "the scale of the adapters is alpha / rank", above=0)
     head: bool = key(False, "whether the last layer has an adapter")
     merge: bool = key(False, "write the whole trained model, with adapters merged into its weights")
+    merged_dtype: Literal["loaded", "float32"] = key(
+        "loaded", "type of the merged weights; `loaded` is domain.dtype, which may round"
+    )
 
 
 @dataclass

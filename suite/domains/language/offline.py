@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError
@@ -25,10 +26,11 @@ from suite.domains.language.batching import (
 )
 from suite.domains.language.builtin_rows import builtin_data
 from suite.domains.language.head import Statistics
+from suite.domains.language.loading import longest_input
 from suite.domains.language.models import Networks, causal_lm, load_pair, save_pair
 from suite.domains.language.offline_config import RowsConfig
 from suite.domains.language.schema import Group, load_rows
-from suite.domains.language.scoring import can_share_prompts, check_model, compare
+from suite.domains.language.scoring import can_share_prompts, check_model, check_start, compare
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
 from suite.objectives.bounds import smallest_beta
 from suite.system import distributed
@@ -52,16 +54,19 @@ class Rows:
         assert name is not None  # the configuration was checked
         read = {key: load_rows(path, data, key) for key, path in data.files().items()}
         self.pair = load_pair(name, settings, "domain.model", parts.device)
-        self.policy, self.reference, self.tokenizer = self.pair
-        self.networks = Networks(self.policy, self.reference)
+        self.policy, self.reference, self.tokenizer = self.pair[:3]
+        self.networks = Networks(self.policy, self.reference, parts.precision)
         check_model(causal_lm(self.policy), "domain.model")
         self.prompt_sharing = can_share_prompts(causal_lm(self.policy), self.tokenizer.pad_token_id)
         counts: Counter[str] = Counter()
         encoded = [self.encode(groups, bad, counts) for groups, bad in read.values()]
+        check_lengths(encoded, causal_lm(self.policy), settings.max_length)
         rows, self.held_out = self.split(*encoded)
         self.shares = parts.label_noise.shares(self.label_shares(rows))
         self.rows = self.with_visible_labels(rows)
         self.log_summary(counts)
+        start = move_data_to_device(self.pack(self.rows[:2]), parts.device)
+        check_start(self.networks, self.pair, start.tokens, start.accept.numel(), "domain.model")
         self.state = {"epoch": 0, "position": 0}
 
     def encode(self, groups: list[Group], bad: list[str], counts: Counter[str]) -> list[Encoded]:
@@ -210,7 +215,7 @@ class Rows:
 
     def save(self, folder: Path) -> None:
         """Write model (or adapter), tokenizer and model card."""
-        save_pair(self.pair, folder, self.settings.lora.merge)
+        save_pair(self.pair, folder, self.settings.lora)
 
     def state_dict(self) -> dict[str, Any]:
         """Return epoch and position in the rows."""
@@ -224,3 +229,16 @@ class Rows:
 def average(values: Tensor, where: Tensor) -> float:
     """Return the mean of the chosen values, 0 where there are none."""
     return values[where].mean().item() if where.any() else 0.0
+
+
+def check_lengths(groups: list[list[Encoded]], model: PreTrainedModel, max_length: int) -> None:
+    """Raise ConfigError where a row has more tokens than the model has positions."""
+    positions = longest_input(model)
+    lengths = [len(s.ids) for part in groups for group in part for s in group.sequences]
+    if positions is not None and max(lengths, default=0) > positions:
+        longer = sum(length > positions for length in lengths)
+        raise ConfigError(
+            f"domain.max_length={max_length} must be at most {positions}, the positions of the"
+            f" model, where rows are longer: {longer} of {len(lengths)} are, the"
+            f" longest with {max(lengths)} tokens"
+        )

@@ -81,7 +81,10 @@ class LMConfig(DomainConfig):
     )
     slots: int = key(512, "completions that are sampled at a time", at_least=1)
     ahead: int = key(
-        1, "batches that are sampled together, before the reference may be updated", at_least=1
+        1,
+        "batches that are sampled together; where the reference is updated meanwhile, the later"
+        " ones were drawn from the one before",
+        at_least=1,
     )
     eval_prompts: int = key(512, "held-out prompts of an evaluation", at_least=1)
     share_prompts: int = key(

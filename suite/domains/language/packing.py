@@ -80,7 +80,7 @@ def attention_mask(tokens: Tokens, model: PreTrainedModel) -> Any:
     itself = index[:, None] == index
     visible = (index[:, None] >= index) & ((key == 0) | (key == query)) | itself
     distance = tokens.positions[:, :, None] - tokens.positions[:, None, :]
-    config = model.config
+    config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
     near = visible & (distance < window) if window else visible
