@@ -83,7 +83,6 @@ def completed_ids(
         completion = [{**turn, "content": text} for turn, (text, _) in pairs]
     rendered = render_answer(prompt, completion, tokenizer, where)
     before, after = split_ids(rendered.prompt, rendered.answer, tokenizer)
-    after = one_end(after, tokenizer)
     if not after:
         raise BadRow("the chat template writes nothing for the answer")
     return Completed(before, after, rendered.differs, cut)
@@ -122,22 +121,6 @@ def start_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
         if whole[start : start + len(plain)] == plain:
             return whole[:start]
     return []
-
-
-def one_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Return what a template writes, without the white space after its last special token.
-
-    A model stops at that token: it never samples what a template writes between two turns. Of
-    equal tokens at the end, one is left.
-    """
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    special |= set(tokenizer.all_special_ids)
-    last = next((i for i in range(len(ids) - 1, -1, -1) if ids[i] in special), None)
-    if last is None or str(tokenizer.decode(ids[last + 1 :])).strip():
-        return ids
-    while last > 0 and ids[last - 1] == ids[last]:
-        last -= 1
-    return ids[: last + 1]
 
 
 def without_end(ids: list[int], tokenizer: PreTrainedTokenizerBase) -> list[int]:
