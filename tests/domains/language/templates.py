@@ -46,7 +46,8 @@ TEMPLATES: dict[str, str] = {
     "llama-3": "<s>" + LOOP + "<|start|>{{ m.role }}<|mid|>\n\n{{ m.content | trim }}<|end|>" + DONE
     + asked("<|start|>assistant<|mid|>\n\n"),
     "chatml": LOOP + CHATML + DONE + asked("<|start|>assistant\n"),
-    "default system": "{% if messages[0].role != 'system' %}<|start|>system\nHelp.<|end|>\n{% endif %}"
+    "default system": "{% if messages[0].role != 'system' %}<|start|>system\nHelp.<|end|>\n"
+    "{% endif %}"
     + TOOLS + LOOP + CHATML + DONE + asked("<|start|>assistant\n"),
     "thinking": TOOLS + LOOP + "<|start|>{{ m.role }}\n" + THOUGHT + "{{ m.content or '' }}" + CALLS
     + "<|end|>\n" + DONE + asked("<|start|>assistant\n"),
@@ -59,7 +60,8 @@ TEMPLATES: dict[str, str] = {
     ),
     "mistral v1": NO_SYSTEM + "<s>" + LOOP + TURNS + "{% if m.role == 'user' %}[I] {{ m.content }}"
     " [/I]{% else %}{{ m.content }}</s>{% endif %}" + DONE,
-    "mistral v3": "<s>" + TOOLS + MERGED.replace("{ANSWER}", " {{ m.content or '' }}" + CALLS + "</s>"),
+    "mistral v3": "<s>" + TOOLS
+    + MERGED.replace("{ANSWER}", " {{ m.content or '' }}" + CALLS + "</s>"),
     "mistral v7": by_role("<|start|>{{ m.content }}<|mid|>", "[I]{{ m.content }}[/I]",
                           "{{ m.content }}</s>", ""),
     "gemma": NO_SYSTEM + "<s>" + LOOP + TURNS + "<|start|>{{ 'model' if m.role == 'assistant' else"

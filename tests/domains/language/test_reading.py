@@ -76,7 +76,7 @@ def test_rows_that_mean_nothing_are_refused(row: Any, said: str, tmp_path: Path)
 def test_a_conversation_that_repeats_the_prompt_is_cut(prompt: Any, tmp_path: Path) -> None:
     pair = {
         "chosen": message("user", "q") + message("assistant", "a"),
-        "rejected": message("user", "q") + [{"role": "assistant", "tool_calls": [CALL]}],
+        "rejected": [*message("user", "q"), {"role": "assistant", "tool_calls": [CALL]}],
     }
     (group,) = read(tmp_path / "rows.jsonl", json.dumps({"prompt": prompt, **pair}))
     assert group.prompt == message("user", "q")
