@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 
 from suite.config.fields import ConfigError
 from suite.config.registry import imported
-from suite.domains.language.chat import prompt_ids, template
+from suite.domains.language.chat import freeze_date, moment_of
+from suite.domains.language.encoding import conversation_ids
 from suite.domains.language.generation import Judge, complete, decode, judge_completions, task_judge
 from suite.domains.language.io import Text
 from suite.domains.language.loading import check_tokenizer, load_network, load_tokenizer
@@ -59,6 +60,7 @@ class RewardModel:
         kind = AutoModelForSequenceClassification
         self.model: Any = load_network(kind, str(name), "domain.judge")
         check_tokenizer(self.tokenizer, self.model, f"domain.judge={name}")
+        freeze_date(self.tokenizer, moment_of(pair.tokenizer))
         outputs = self.model.config.num_labels
         if outputs != 1:
             raise ConfigError(f"domain.judge={name} must have one output, found {outputs}")
@@ -86,11 +88,7 @@ class RewardModel:
 
     def ids(self, prompt: Text, text: str) -> list[int]:
         """Return the tokens of prompt and completion, with an end token."""
-        if isinstance(prompt, str):
-            end = self.tokenizer.eos_token or ""
-            return prompt_ids(prompt + text + end, self.tokenizer, "a prompt")
-        answer = {"role": "assistant", "content": text}
-        return template([*prompt, answer], self.tokenizer, "a prompt", prompts_answer=False)
+        return conversation_ids(prompt, text, self.tokenizer, "a prompt")
 
 
 def reward_model_folder(

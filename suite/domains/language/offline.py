@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from suite.config.contracts import DomainParts
 from suite.config.fields import ConfigError
@@ -25,12 +24,14 @@ from suite.domains.language.batching import (
     rows_batch,
 )
 from suite.domains.language.builtin_rows import builtin_data
+from suite.domains.language.chat import freeze_date
 from suite.domains.language.head import Statistics
 from suite.domains.language.loading import longest_input
 from suite.domains.language.models import Networks, causal_lm, load_pair, save_pair
 from suite.domains.language.offline_config import RowsConfig
 from suite.domains.language.schema import Group, load_rows
 from suite.domains.language.scoring import can_share_prompts, check_model, check_start, compare
+from suite.domains.language.splitting import split_by_prompt, warn_of_leaks
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
 from suite.objectives.bounds import smallest_beta
 from suite.system import distributed
@@ -55,12 +56,12 @@ class Rows:
         read = {key: load_rows(path, data, key) for key, path in data.files().items()}
         self.pair = load_pair(name, settings, "domain.model", parts.device)
         self.policy, self.reference, self.tokenizer = self.pair[:3]
+        freeze_date(self.tokenizer, parts.started)
         self.networks = Networks(self.policy, self.reference, parts.precision)
         check_model(causal_lm(self.policy), "domain.model")
         self.prompt_sharing = can_share_prompts(causal_lm(self.policy), self.tokenizer.pad_token_id)
         counts: Counter[str] = Counter()
         encoded = [self.encode(groups, bad, counts) for groups, bad in read.values()]
-        check_lengths(encoded, causal_lm(self.policy), settings.max_length)
         rows, self.held_out = self.split(*encoded)
         self.shares = parts.label_noise.shares(self.label_shares(rows))
         self.rows = self.with_visible_labels(rows)
@@ -72,8 +73,11 @@ class Rows:
     def encode(self, groups: list[Group], bad: list[str], counts: Counter[str]) -> list[Encoded]:
         """Return groups as token ids; count truncated completions and skipped rows in `counts`."""
         length, skip_bad = self.settings.max_length, self.settings.data.skip_bad
-        encoded = encode(groups, self.tokenizer, length, skip_bad, counts)
+        limit = longest_input(causal_lm(self.policy))
+        encoded = encode(groups, self.tokenizer, length, skip_bad, counts, limit)
         counts["left out"] += len(bad)
+        if not encoded:
+            raise ConfigError("domain.data: no row is left")
         return equal_groups(encoded)
 
     def split(
@@ -81,12 +85,19 @@ class Rows:
     ) -> tuple[list[Encoded], list[Encoded]]:
         """Return training and evaluation groups; where `evaluation` is None, hold out a share.
 
-        The share is the same for every seed. Raises ConfigError where less than a batch is left.
+        The share is one of the prompts, with all their rows, and the same for every seed. Raises
+        ConfigError where less than a batch is left.
         """
-        generator = torch.Generator().manual_seed(0)
-        shuffled = [groups[i] for i in torch.randperm(len(groups), generator=generator).tolist()]
-        count = 0 if evaluation else round(self.settings.data.held_out * len(groups))
-        held_out, rows = evaluation or shuffled[:count], shuffled[count:]
+        share = 0.0 if evaluation else self.settings.data.held_out
+        held_out, rows = split_by_prompt(groups, share)
+        if evaluation:
+            held_out = evaluation
+            warn_of_leaks(rows, held_out)
+        elif share and not held_out:
+            logger.warning(
+                "domain.data.held_out=%g of %s prompts is none: the evaluation is on training rows",
+                *(share, len({group.prompt for group in rows})),
+            )
         if len(rows) < self.settings.batch_size:
             raise ConfigError(
                 f"domain.batch_size={self.settings.batch_size} needs as many groups of rows, found"
@@ -122,10 +133,12 @@ class Rows:
         accepted, rejected = self.shares
         logger.info(
             "%s completions of %s groups: %.0f %% accepted, %.0f %% rejected; %s to %s tokens, half"
-            " below %s; %s truncated, %s rows left out; %s groups held out",
+            " below %s; %s truncated, %s rows left out, %s answers opened otherwise than the chat"
+            " template asks for one; %s groups held out",
             *(len(lengths), len(self.rows), 100 * accepted, 100 * rejected),
             *(lengths[0], lengths[-1], lengths[len(lengths) // 2]),
-            *(counts["truncated"], counts["left out"], len(self.held_out)),
+            *(counts["truncated"], counts["left out"], counts["opened otherwise"]),
+            len(self.held_out),
         )
         if rejected and self.label_noise.mode != "positive":
             logger.info(
@@ -229,16 +242,3 @@ class Rows:
 def average(values: Tensor, where: Tensor) -> float:
     """Return the mean of the chosen values, 0 where there are none."""
     return values[where].mean().item() if where.any() else 0.0
-
-
-def check_lengths(groups: list[list[Encoded]], model: PreTrainedModel, max_length: int) -> None:
-    """Raise ConfigError where a row has more tokens than the model has positions."""
-    positions = longest_input(model)
-    lengths = [len(s.ids) for part in groups for group in part for s in group.sequences]
-    if positions is not None and max(lengths, default=0) > positions:
-        longer = sum(length > positions for length in lengths)
-        raise ConfigError(
-            f"domain.max_length={max_length} must be at most {positions}, the positions of the"
-            f" model, where rows are longer: {longer} of {len(lengths)} are, the"
-            f" longest with {max(lengths)} tokens"
-        )

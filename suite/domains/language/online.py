@@ -12,6 +12,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from suite.config.contracts import DomainParts
+from suite.domains.language.chat import freeze_date
 from suite.domains.language.generation import complete, decode, judge_completions, task_judge
 from suite.domains.language.head import Statistics
 from suite.domains.language.io import Text
@@ -58,6 +59,7 @@ class LanguageModel:
             start = str(reference_folder(settings, self.task, parts.cache / "references"))
         self.pair = load_pair(start, settings, "domain.model.path", parts.device)
         self.policy, self.reference, self.tokenizer = self.pair[:3]
+        freeze_date(self.tokenizer, parts.started)
         self.networks = Networks(self.policy, self.reference, parts.precision)
         check_model(causal_lm(self.policy), "domain.model.path")
         self.prompt_sharing = can_share_prompts(causal_lm(self.policy), self.tokenizer.pad_token_id)
