@@ -141,5 +141,6 @@ def language_part(model: PreTrainedModel) -> nn.Module:
     """Return the part of a model that reads tokens, without the encoders of images or sound."""
     if model.config.get_text_config() is model.config:
         return model
-    decoder: nn.Module = model.get_decoder()
+    decoder: Any = model.get_decoder()
+    assert isinstance(decoder, nn.Module)
     return decoder
