@@ -1,9 +1,10 @@
-"""The command line: suite train · sweep · claims · status · cancel · report · evaluate."""
+"""The command line: suite train · sweep · claims · status · cancel · report · evaluate · verify."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from suite.commands import (
@@ -14,19 +15,28 @@ from suite.commands import (
     act_status,
     act_sweep,
     act_train,
+    act_verify,
     help_on_keys,
 )
 from suite.config.fields import ConfigError
+from suite.config.schema import Config
 from suite.system.logs import set_up_logging
 from suite.system.signals import EXIT_STOPPED
+from suite.system.terminal import forgiving_terminal, printable
 
 EXIT_USAGE, EXIT_INTERRUPTED = 2, EXIT_STOPPED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code: 0 done, 1 a run failed, 2 bad input, 130 stopped."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    set_up_logging()
+    given = [plain_override(word) for word in (sys.argv[1:] if arguments is None else arguments)]
+    with forgiving_terminal():
+        set_up_logging()
+        return act(given)
+
+
+def act(given: list[str]) -> int:
+    """Do what a command line says; return its exit code."""
     if os.getcwd() not in sys.path:  # plug-ins that are named by import path may lie here
         sys.path.append(os.getcwd())
     try:
@@ -37,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = options.act(options)
         return code
     except ConfigError as error:
-        print(f"suite: {error}", file=sys.stderr)
+        print(f"suite: {printable(error)}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("suite: interrupted; the same command goes on", file=sys.stderr)
@@ -61,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
         "config", help="a YAML file such as configs/bandit/sphere.yaml, or an example: arithmetic"
     )
     train.add_argument("overrides", nargs="*", metavar="key=value", help="such as seed=3")
+    add_changed_inputs(train)
     train.set_defaults(act=act_train)
     add_sweep_command(commands)
     add_claims_command(commands)
@@ -89,7 +100,21 @@ def parser() -> argparse.ArgumentParser:
         "--video", action="store_true", help="also film an episode of a control run, as video.mp4"
     )
     again.set_defaults(act=act_evaluate)
+    add_verify_command(commands)
     return top
+
+
+def add_verify_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Describe `suite verify`."""
+    check = commands.add_parser(
+        "verify",
+        help="check that the files of runs are whole",
+        description="Check that the files of runs are whole and belong together: configuration,"
+        " checkpoints, metrics, summary, policy. One line per finding; exit code 1 if there is one."
+        " No file is changed.",
+    )
+    check.add_argument("run", type=Path, nargs="+", help="a run's folder, results/SWEEP/runs/RUN")
+    check.set_defaults(act=act_verify)
 
 
 def add_sweep_command(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -106,6 +131,7 @@ def add_sweep_command(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     sweep.add_argument(
         "--detach", action="store_true", help="with --cluster: do not follow the jobs"
     )
+    add_changed_inputs(sweep)
     sweep.add_argument("--point", type=int, help="run only the run at this place, from 0 on, here")
     sweep.set_defaults(act=act_sweep)
 
@@ -132,16 +158,43 @@ def add_claims_command(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     claims.set_defaults(act=act_claims, detach=False)
 
 
+def add_changed_inputs(command: argparse.ArgumentParser) -> None:
+    """Let a command go on with runs whose inputs changed."""
+    command.add_argument(
+        "--changed-inputs",
+        action="store_true",
+        help="go on although rows, a model or a judge are not what a run began with",
+    )
+
+
 def parse(given: list[str]) -> argparse.Namespace:
     """Parse a command line; `key=value` may stand before and after the options."""
     top = parser()
     options, rest = top.parse_known_args(given)
     strange = [a for a in rest if a.startswith("-") or "overrides" not in options]
+    if strange and "overrides" in options:
+        name, equals, value = strange[0].partition("=")
+        if equals or key_of(name):
+            example = f"{key_of(name) or name.lstrip('-')}={value or 'VALUE'}"
+            raise ConfigError(f"{strange[0]}: settings are key=value, as in {example}")
     if strange:
         top.error(f"unrecognized arguments: {' '.join(strange)}")
     if rest:
         options.overrides = [*options.overrides, *rest]
     return options
+
+
+def plain_override(word: str) -> str:
+    """Return `--key=value`, as other programs write settings, as `key=value`."""
+    name, equals, value = word.partition("=")
+    return f"{key_of(name)}={value}" if equals and key_of(name) else word
+
+
+def key_of(name: str) -> str | None:
+    """Return the setting that a word with leading dashes names; no option has such a name."""
+    key = name.lstrip("-").replace("-", "_")
+    known = key.partition(".")[0] in {field.name for field in fields(Config)}
+    return key if known and name.startswith("-") else None
 
 
 def add_sweep(command: argparse.ArgumentParser, nargs: str | None = None) -> None:

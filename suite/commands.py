@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 
 from suite.config.examples import config_path, sweep_path
 from suite.config.fields import ConfigError
+from suite.system.faults import disk_fault
 from suite.system.logs import silence_libraries
 from suite.system.signals import EXIT_STOPPED, Interrupted
+from suite.system.terminal import printable
 
 if TYPE_CHECKING:
     from suite.config.schema import Config
@@ -34,20 +36,27 @@ def act_train(options: argparse.Namespace) -> int:
     from suite.config.loading import load
 
     # Before the heavy imports: mistakes are reported at once.
-    return train_one(load(config_path(options.config), options.overrides))
+    config = load(config_path(options.config), options.overrides)
+    return train_one(config, options.changed_inputs)
 
 
-def train_one(config: "Config") -> int:
-    """Run a configuration in this process."""
+def train_one(config: "Config", changed_inputs: bool = False) -> int:
+    """Run a configuration in this process; `changed_inputs` may differ from those it began with."""
     config.check_machine()
+    if changed_inputs:
+        from suite.runs.inputs import allow_changes
+
+        allow_changes(config)
     from suite.runs.torchrun import launched, start_ranks
 
     if config.trainer.ranks > 1 and not launched():
         return start_ranks(config, sys.argv[1:])
-    from suite.runs.folder import RunFolder, check_writable
+    from suite.runs.folder import RunFolder, check_writable, make_folder
+    from suite.runs.inputs import InputsChanged
     from suite.runs.lease import LeaseHeld
 
     check_writable(Path(config.results_dir))
+    make_folder(RunFolder.of(config).path.parent)
     from suite.train import train
 
     silence_libraries()
@@ -55,12 +64,15 @@ def train_one(config: "Config") -> int:
         summary = train(config)
     except LeaseHeld as error:
         raise ConfigError(f"{error}; wait for it, or stop it first") from None
+    except InputsChanged:
+        raise
     except Interrupted:  # of several ranks, before the first step
         return EXIT_INTERRUPTED
     except Exception as error:
-        print(f"suite: {type(error).__name__}: {error}", file=sys.stderr)
+        message = printable(f"{type(error).__name__}: {error}")
+        print(f"suite: {message}", file=sys.stderr)
         print(f"suite: the run so far is in {RunFolder.of(config).path}", file=sys.stderr)
-        return EXIT_FAILED
+        return EXIT_INTERRUPTED if disk_fault(error) else EXIT_FAILED
     if os.environ.get("RANK", "0") != "0":
         return EXIT_INTERRUPTED if summary["status"] == "interrupted" else 0  # rank 0 speaks
     print(f"{summary['status']}: {RunFolder.of(config).path}", end="")
@@ -82,7 +94,7 @@ def act_sweep(options: argparse.Namespace) -> int:
     sweep = load_sweep(sweep_path(options.sweep), options.overrides)
     profile = profile_of(options)
     if options.point is not None:
-        return train_one(point_of(sweep, options.point))
+        return train_one(point_of(sweep, options.point), options.changed_inputs)
     from suite.sweeps.status import print_plan, summarise
 
     if options.dry_run:
@@ -95,7 +107,7 @@ def act_sweep(options: argparse.Namespace) -> int:
     from suite.report.page import write_report
     from suite.sweeps.run import check_sweep, complete, submit_sweep
 
-    check_sweep(sweep, profile)
+    check_sweep(sweep, profile, options.changed_inputs)
     if profile is not None and options.detach:
         from suite.sweeps.slurm_submit import submit_report
 
@@ -264,6 +276,20 @@ def act_evaluate(options: argparse.Namespace) -> int:
     if options.video:
         print(f"the video is {options.run / 'video.mp4'}; `suite report` embeds it")
     return 0
+
+
+def act_verify(options: argparse.Namespace) -> int:
+    """Check the folders of runs; print one line per finding."""
+    from suite.runs.folder import RunFolder
+    from suite.runs.verify import verify
+
+    found = False
+    for path in options.run:
+        findings = verify(path)
+        for finding in findings or [f"whole, {RunFolder(path).state()}"]:
+            print(f"{path}: {finding}")
+        found = found or bool(findings)
+    return EXIT_FAILED if found else 0
 
 
 def command_line(options: argparse.Namespace) -> str:

@@ -9,6 +9,7 @@ from suite.domains.base import HasFilm, build_domain
 from suite.objectives.base import build_objective
 from suite.runs.checkpoints import newest_checkpoint
 from suite.runs.folder import RunFolder
+from suite.runs.inputs import warn_of_changes
 from suite.training.module import PreferenceModule
 
 
@@ -25,6 +26,7 @@ def evaluate(path: Path, video: bool = False) -> dict[str, float]:
     checkpoint = newest_checkpoint(run.checkpoints)
     if checkpoint.path is None:
         raise ConfigError(f"{run.checkpoints}: holds no whole checkpoint; train the run first")
+    warn_of_changes(run, config)
     if video:
         config.domain.prepare_film()
     torch.set_num_threads(config.trainer.threads)

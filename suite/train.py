@@ -8,7 +8,7 @@ import lightning.pytorch as L
 import torch
 
 from suite.config.schema import Config
-from suite.domains.base import build_domain
+from suite.domains.base import build_domain, feedback_of
 from suite.objectives.base import build_objective
 from suite.runs.session import session
 from suite.system import distributed
@@ -32,7 +32,7 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
 
     Raises LeaseHeld where another process works on the run, and Interrupted where a stop signal
     comes to one of several ranks before the first step. Any other error is also written to the
-    run's summary.
+    run's summary, but for those of a full or broken disk: they leave the run interrupted.
     """
     with session(config) as run:
         if run.is_finished:
@@ -45,7 +45,9 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
         progress = Progress(run, config.trainer)
 
         domain = build_domain(config, run.folder.results_dir, run.started)
-        objective = build_objective(config.objective, config.feedback, domain.dimensions)
+        run.inputs_loaded(config)
+        feedback = feedback_of(domain, config)
+        objective = build_objective(config.objective, feedback, domain.dimensions)
         warning = objective.warning(domain.shares)
         if warning and distributed.rank() == 0:
             logger.warning(warning)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from suite.cli import main
+from suite.cli import main, parse, plain_override
 from tests.conftest import ROOT
 
 
@@ -75,3 +75,39 @@ def test_help_on_a_configuration_lists_every_key_with_type_default_and_meaning(
     (line,) = [line for line in text.splitlines() if line.startswith("trainer.eval_every")]
     assert line.split()[:3] == ["trainer.eval_every", "int", "100"]
     assert "steps between evaluations (≥ 1)" in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--trainer.steps=3", "--feedback=mixed"],
+        ["-trainer.steps=3", "-feedback=mixed"],
+        ["trainer.steps=9", "--dry-run", "--trainer.steps=3", "feedback=mixed"],  # the last counts
+        ["--dry-run", "--trainer.steps=3", "--logging.project=two words, a comma"],
+    ],
+)
+def test_settings_may_be_written_as_other_programs_pass_them(words: list[str]) -> None:
+    options = parse([plain_override(word) for word in ["sweep", "lm", *words]])
+    assert options.overrides[-2] == "trainer.steps=3"
+    assert not [word for word in options.overrides if word.startswith("-")]
+
+
+@pytest.mark.parametrize("command", ["status lm", "cancel lm", "report lm", "claims P1"])
+def test_every_command_that_takes_settings_takes_them_with_dashes(command: str) -> None:
+    options = parse([plain_override(w) for w in [*command.split(), "--results-dir=a b"]])
+    assert options.overrides[-1] == "results_dir=a b"
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("--seed 3", "--seed: settings are key=value, as in seed=VALUE"),
+        ("--sed=3", "--sed=3: settings are key=value, as in sed=3"),
+        ("--optimizer.lr 0.1", "--optimizer.lr: settings are key=value, as in optimizer.lr=VALUE"),
+    ],
+)
+def test_other_ways_to_write_a_setting_are_told_the_right_one(
+    word: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "configs/bandit/sphere.yaml", *word.split()]) == 2
+    assert message in capsys.readouterr().err

@@ -35,6 +35,8 @@ class DomainParts:
     """A folder for what several runs share."""
     device: "torch.device"
     """Where this process computes."""
+    precision: str = "32-true"
+    """`trainer.precision`, for what is computed outside of training steps."""
     started: datetime = field(default_factory=lambda: datetime.now().astimezone())
     """When the run first began, with its UTC offset; what writes a date reads it here."""
 
@@ -112,6 +114,14 @@ class DomainConfig:
     def why_reference_is_frozen(self) -> str | None:
         """Name the setting that allows a frozen reference only, and say why; None without one."""
         return None
+
+    def inputs(self) -> dict[str, str]:
+        """Return what the domain reads from outside, by key: files, folders, hub names, functions.
+
+        Their digests are recorded, and compared when the run goes on. What is not given is left
+        out, as are folders that the suite itself fills.
+        """
+        return {}
 
     def card(self) -> Card:
         """Say what a model card needs to know."""

@@ -5,6 +5,7 @@ Nothing here imports torch, so that a mistake is reported at once.
 
 import dataclasses
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +16,31 @@ from omegaconf.errors import OmegaConfBaseException
 from suite.config.fields import ConfigError
 from suite.config.registry import Choice, canonical_name, choose, known_names
 from suite.config.schema import Config
+from suite.config.values import (
+    Given,
+    check_resolvers,
+    parse_yaml,
+    typed,
+    typed_value,
+    untyped,
+)
 
 GROUPS = ("domain", "objective")  # whose `name` chooses their class
 DEFAULT_NAMES = {"objective": "pmpo"}
+Override = str | tuple[str, Any]  # `key=value` as a person writes it, or key and typed value
 
 
-def load(path: Path, overrides: list[str] | None = None) -> Config:
-    """Load a run's configuration from a YAML file and `key=value` overrides.
+def load(path: Path, overrides: Sequence[Override] = ()) -> Config:
+    """Load a run's configuration from a YAML file and overrides.
 
     Raises ConfigError with one sentence that names the file and the key.
     """
-    return to_config(load_values(path, overrides or []), str(path))
+    return to_config(load_values(path, overrides), str(path))
 
 
-def load_values(path: Path, overrides: list[str]) -> DictConfig:
+def load_values(path: Path, overrides: Sequence[Override]) -> DictConfig:
     """Merge typed defaults, file and overrides; ranges and cross-checks come with to_config."""
-    values = read_yaml(path)
+    values = read_plain(path)
     chosen = {group: chosen_class(values, overrides, group, str(path)) for group in GROUPS}
     for group, choice in chosen.items():
         in_file = group_of(values, group, str(path)).get("name", DEFAULT_NAMES.get(group))
@@ -38,8 +48,8 @@ def load_values(path: Path, overrides: list[str]) -> DictConfig:
             values[group] = {}  # the file's keys are of another choice
     merged = merge(schema_for(chosen), without_names(values), str(path))
     for override in overrides:
-        given = without_names(parse_override(override))
-        merged = merge(merged, given, f"override {override!r}")
+        given = without_names(values_of(override))
+        merged = merge(merged, given, origin_of(override))
     for group, choice in chosen.items():
         merged[group].name = choice.name
     try:
@@ -72,9 +82,20 @@ def to_settings(merged: DictConfig, origin: str) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping; raises ConfigError naming file and line."""
+    """Read a YAML file that holds a mapping; raises ConfigError naming file and line.
+
+    Words that look like decimal numbers are numbers.
+    """
+    values: dict[str, Any] = untyped(read_plain(path))
+    return values
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """Read a YAML file as `read_yaml` does, and leave plain words as text until they are merged."""
     try:
-        values = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        values = parse_yaml(path.read_text(encoding="utf-8"))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     except FileNotFoundError:
         near = sorted(str(p) for p in Path("configs").glob("**/*.yaml"))
         close = difflib.get_close_matches(str(path), near, n=1, cutoff=0.7)
@@ -87,31 +108,59 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}, line {line}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
         raise ConfigError(f"{path}: not readable: {first_line(error)}") from None
+    if values is None:
+        values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected a mapping of keys, found {type(values).__name__}")
     return {str(name): value for name, value in values.items()}
 
 
+def values_of(override: Override) -> dict[str, Any]:
+    """Return an override as a nested mapping; a typed value is taken as it is."""
+    if isinstance(override, str):
+        return parse_override(override)
+    name, value = override
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def origin_of(override: Override) -> str:
+    """Say where a value comes from, for messages."""
+    shown = override if isinstance(override, str) else f"{override[0]}={override[1]}"
+    return f"override {shown!r}"
+
+
 def parse_override(text: str) -> dict[str, Any]:
     """Parse `key.path=value` into a nested mapping; raises ConfigError."""
-    name, equals, _ = text.partition("=")
+    name, equals, value = text.partition("=")
     if not equals or not name.strip():
         raise ConfigError(f"override {text!r}: expected key=value, as in trainer.steps=100")
     try:
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=True)
+        check_resolvers(value, name.strip())
+        if "${" in value:  # there is nothing that it could refer to
+            OmegaConf.to_container(OmegaConf.from_dotlist([text]), resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"override {text!r}: {first_line(error)}") from None
-    assert isinstance(parsed, dict)
-    return {str(name): value for name, value in parsed.items()}
+    nested: Any = Given(value.strip())
+    for part in reversed(name.strip().split(".")):
+        nested = {part: nested}
+    result: dict[str, Any] = nested
+    return result
 
 
-def chosen_class(values: dict[str, Any], overrides: list[str], group: str, origin: str) -> Choice:
+def chosen_class(
+    values: dict[str, Any], overrides: Sequence[Override], group: str, origin: str
+) -> Choice:
     """Return the domain or objective that file and overrides choose; raises ConfigError."""
     name = group_of(values, group, origin).get("name", DEFAULT_NAMES.get(group))
     for override in overrides:
-        if override.startswith(group):
-            changed = group_of(parse_override(override), group, f"override {override!r}")
+        named = override if isinstance(override, str) else override[0]
+        if named.startswith(group):
+            changed = group_of(values_of(override), group, origin_of(override))
             name = changed.get("name", name)
+    name = typed_value(name, str | None, f"{group}.name")
     if not isinstance(name, str):
         known, shown = ", ".join(known_names(group)), "nothing" if name is None else name
         raise ConfigError(f"{origin}: {group}.name must be one of {known}; found {shown}")
@@ -160,6 +209,12 @@ def group_of(values: dict[str, Any], group: str, origin: str) -> dict[str, Any]:
 
 def merge(base: DictConfig, values: dict[str, Any], origin: str) -> DictConfig:
     """Merge raw values into a typed configuration; raises ConfigError naming the key."""
+    try:
+        values = typed(base, values)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from None
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        raise ConfigError(f"{origin}: {first_line(error)}") from None
     for name in leaf_names(values):
         check_known(base, name, origin)
     try:

@@ -148,23 +148,16 @@ class BoundPMPO:
     gaussian_policy: bool
 
     def alpha_under(self, shares: Shares) -> float:
-        """Return α as given, nearer to 1 or 0 where there is hardly anything to reject or accept.
+        """Return α as given, or nearer to 1 where hardly anything is rejected.
 
-        Then a rejected sample weighs less the fewer there are, so that β, which would be in
-        proportion to 1/Z0, ends at a finite value; with one label alone α is 1 or 0, as under
-        `feedback: positive` or `negative`. It is continuous in the shares (theory §15).
+        There a rejected sample weighs less the fewer there are, so that β, which would be in
+        proportion to 1/Z0, has a ceiling; without rejections α is 1 and no β is needed, as under
+        `feedback: positive`. All this is continuous in the shares (theory §15).
         """
-        rejections = min(1.0, shares.reject / self.scarce_rejections)
-        if rejections < 1:
-            return 1 - (1 - self.alpha) * rejections**2
-        if self.feedback == "mixed" and shares.accept < SCARCE:
-            return self.alpha * shares.accept / SCARCE
-        return self.alpha
-
-    @property
-    def scarce_rejections(self) -> float:
-        """The share below which rejections count less."""
-        return SCARCE_REJECTIONS if isinstance(self.settings.beta, str) else SCARCE
+        scarce = SCARCE_REJECTIONS if isinstance(self.settings.beta, str) else SCARCE
+        if shares.reject >= scarce:
+            return self.alpha
+        return 1 - (1 - self.alpha) * (shares.reject / scarce) ** 2
 
     def beta(self, shares: Shares) -> float:
         """Return β as given, or margin·(1−α)/Z0 (theory §2)."""

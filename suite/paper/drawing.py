@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from suite.config.examples import sweep_path
+from suite.report.figures import without_markup
 from suite.report.statistics import Estimate
 from suite.sweeps.spec import ReportSettings, read_sweep_file
 from suite.system.files import replaced_file
@@ -43,5 +44,6 @@ def error_bars(
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    without_markup(figure)
     with replaced_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=130)

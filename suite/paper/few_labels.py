@@ -20,12 +20,18 @@ FEEDBACK = {0.0: " (negative only)", 0.5: " (mixed)", 1.0: " (positive only)"}
 
 def judge(records: SweepRecords) -> Verdict:
     """Name the best α at each share of labels, in each domain."""
-    if not any(records.values()):
+    known = with_scores(records)
+    if not known:
         return OPEN
-    sentences = [f"{tasks(runs)[0]}: {best_alphas(runs)}" for runs in records.values() if runs]
+    sentences = [f"{tasks(runs)[0]}: {best_alphas(runs)}" for runs in known.values()]
     return Verdict(
         "answered", "Best α by mean score, at each share of labels. " + "; ".join(sentences) + "."
     )
+
+
+def with_scores(records: SweepRecords) -> SweepRecords:
+    """Return the sweeps of which any run counts."""
+    return {sweep: runs for sweep, runs in records.items() if any(r.counts for r in runs)}
 
 
 def best_alphas(records: Sequence[RunRecord]) -> str:
@@ -59,13 +65,13 @@ def final_scores(records: Sequence[RunRecord], share: float, alpha: float) -> li
     return [
         float(r.score)
         for r in records
-        if (r.point["labels.keep"], r.alpha) == (share, alpha) and r.score is not None
+        if (r.point["labels.keep"], r.alpha) == (share, alpha) and r.counts and r.score is not None
     ]
 
 
 def draw(records: SweepRecords) -> Figure:
     """Draw the score over the share of labels, one line per α and one panel per domain."""
-    present = {sweep: runs for sweep, runs in records.items() if runs}
+    present = with_scores(records)
     figure, axes = grid_of(len(present))
     for ax, (sweep, runs) in zip(axes, present.items(), strict=True):
         draw_panel(ax, runs, report_settings(sweep))
@@ -78,8 +84,9 @@ def draw_panel(ax: Axes, records: Sequence[RunRecord], report: ReportSettings) -
     shares = shares_of(records)
     for i, alpha in enumerate(alphas_of(records)):
         samples = [np.array(final_scores(records, share, alpha), float) for share in shares]
-        estimates = [interval(report)(values) for values in samples]
-        x = np.array(shares) * 1.05 ** (i - 2)
+        known = [j for j, values in enumerate(samples) if len(values)]
+        estimates = [interval(report)(samples[j]) for j in known]
+        x = np.array([shares[j] for j in known]) * 1.05 ** (i - 2)
         label = f"α = {alpha:g}{FEEDBACK.get(alpha, '')}"
         error_bars(ax, x, estimates, ALPHA_COLOURS[alpha], label)
     start = statistics.mean(np.array([r.start_score for r in records], float)).value

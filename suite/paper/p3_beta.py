@@ -74,7 +74,7 @@ def equivalence(records: Sequence[RunRecord]) -> tuple[int, int]:
 
 def pair_curve(records: Sequence[RunRecord], grid: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the steps [T] and the scores [N, T] of a pair's finished runs."""
-    runs = [r for r in records if grid in r.grids and r.state == "finished"]
+    runs = [r for r in records if grid in r.grids and r.counts]
     return curve(runs, "eval/score")
 
 

@@ -80,7 +80,7 @@ def scores_by_method(records: Sequence[RunRecord]) -> MethodScores:
     """Return the normalised final scores of each method, by task."""
     scores: dict[str, dict[str, list[float]]] = {}
     for r in records:
-        if r.state == "finished" and r.score is not None:
+        if r.counts and r.score is not None:
             scores.setdefault(method_of(r), {}).setdefault(r.task, []).append(r.score / 1000)
     return {method: scores[method] for method in sorted(scores, key=place)}
 

@@ -7,7 +7,7 @@ from typing import Any
 from suite.config.fields import ConfigError
 from suite.paper.claims import FULL, Claim, folder, load_claims
 from suite.paper.drawing import save_figure
-from suite.paper.judging import OPEN
+from suite.paper.judging import OPEN, Verdict
 from suite.paper.records import load_records
 from suite.report.records import RunRecord
 from suite.report.templates import render
@@ -43,6 +43,7 @@ def row_of(claim: Claim, where: Path, size: str) -> dict[str, Any]:
     if size == "small" and verdict != OPEN:
         verdict = verdict._replace(word="too small to judge")
     records = [record for of_sweep in by_sweep.values() for record in of_sweep]
+    verdict = with_missing(verdict, records)
     if verdict != OPEN:
         save_figure(claim.draw(by_sweep), where / "figures" / f"{claim.name}.png")
     return {
@@ -55,6 +56,18 @@ def row_of(claim: Claim, where: Path, size: str) -> dict[str, Any]:
         "commits": commits(records),
         "command": f"make claims CLAIM={claim.name}" + ("" if size == FULL else f" SIZE={size}"),
     }
+
+
+def with_missing(verdict: Verdict, records: list[RunRecord]) -> Verdict:
+    """Add to a verdict's sentence how many runs it is of, where some did not finish."""
+    counted = sum(record.counts for record in records)
+    if verdict == OPEN or counted == len(records):
+        return verdict
+    failed = sum(record.state == "failed" for record in records)
+    left_out = len(records) - counted - failed
+    parts = [f"{failed} failed" if failed else "", f"{left_out} are left out" if left_out else ""]
+    text = f" This is of {counted} of {len(records)} runs: {', '.join(p for p in parts if p)}."
+    return verdict._replace(sentence=verdict.sentence + text)
 
 
 def commits(records: list[RunRecord]) -> list[str]:

@@ -41,7 +41,7 @@ def save_records(sweep: Sweep, name: str, folder: Path) -> bool:
 
 def count_finished(records: list[RunRecord]) -> int:
     """Return the number of finished runs."""
-    return sum(record.state == "finished" for record in records)
+    return sum(record.counts for record in records)
 
 
 def load_records(sweeps: Mapping[str, SizeChanges], folder: Path, size: str) -> SweepRecords:

@@ -31,6 +31,13 @@ class BetaCurve(NamedTuple):
     """(1−α)/Z0, enough for any policy (theory §2)."""
     predicted: float | None
     """The smallest β with a bounded loss for Gaussians (theory §5), else the bound."""
+    planned: int = 0
+    """All runs, with those that have not ended and those that are left out."""
+
+    @property
+    def runs(self) -> int:
+        """The runs that the points are of."""
+        return sum(len(point.scores) for point in self.points)
 
     @property
     def measured(self) -> float | None:
@@ -64,14 +71,17 @@ def beta_curves(records: Sequence[RunRecord], stable_above: float | None = None)
             row = [r for r in chosen if r.alpha == alpha]
             betas = sorted({r.beta for r in row if r.beta is not None})
             points = [beta_point(row, beta, stable_above) for beta in betas]
-            curves.append(BetaCurve(task, alpha, points, bound(row), predicted(row)))
+            planned = sum(
+                (r.task, r.alpha) == (task, alpha) and r.beta is not None for r in records
+            )
+            curves.append(BetaCurve(task, alpha, points, bound(row), predicted(row), planned))
     return curves
 
 
 def has_beta(record: RunRecord) -> bool:
     """Return whether a run has ended and has a number for β; failed runs count, as unstable."""
-    ended = record.state in ("finished", "failed") and record.score is not None
-    return ended and record.beta is not None
+    ended = record.counts or (record.state == "failed" and not record.problem)
+    return ended and record.score is not None and record.beta is not None
 
 
 def beta_point(records: Sequence[RunRecord], beta: float, stable_above: float | None) -> BetaPoint:
@@ -80,7 +90,7 @@ def beta_point(records: Sequence[RunRecord], beta: float, stable_above: float | 
     score = np.array([r.score for r in runs], float)
     start = np.array([r.start_score for r in runs], float)
     least = start if stable_above is None else stable_above
-    stable = bool((score > least).all()) and all(r.state == "finished" for r in runs)
+    stable = bool((score > least).all()) and all(r.counts for r in runs)
     return BetaPoint(beta, score, float(start.mean()), stable)
 
 

@@ -1,7 +1,5 @@
 """Groups of a sweep's runs by task and variant, and their summaries."""
 
-import csv
-import io
 import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,7 +10,8 @@ from numpy.typing import NDArray
 from suite.report import statistics
 from suite.report.records import COLUMNS, RunRecord, record_of, value_of
 from suite.report.statistics import Estimate
-from suite.sweeps.spec import Sweep
+from suite.report.text import csv_text
+from suite.sweeps.spec import ReportSettings, Sweep
 
 MODES = ("positive", "negative", "mixed")
 
@@ -23,6 +22,8 @@ class Cell(NamedTuple):
     task: str
     variant: str
     runs: int
+    planned: int
+    """All runs, with those that have not finished and those that are left out."""
     mean: Estimate
     interquartile_mean: Estimate
     start: Estimate
@@ -36,6 +37,8 @@ class Improvement(NamedTuple):
     first: str
     second: str
     probability: Estimate
+    missing: str = ""
+    """Which seeds are compared, where runs are missing; else nothing."""
 
 
 def collect(sweep: Sweep) -> list[RunRecord]:
@@ -95,27 +98,33 @@ def variants(records: Sequence[RunRecord]) -> list[str]:
 
 def select(records: Sequence[RunRecord], task: str, variant: str) -> list[RunRecord]:
     """Return the finished runs of a task and variant."""
-    return [r for r in records if r.task == task and r.variant == variant and r.state == "finished"]
+    return [r for r in records if r.task == task and r.variant == variant and r.counts]
 
 
 def cells(records: Sequence[RunRecord]) -> list[Cell]:
     """Summarise the finished runs of each task and variant."""
     groups = {
-        (task, variant): select(records, task, variant)
+        (task, variant): [r for r in records if (r.task, r.variant) == (task, variant)]
         for task in tasks(records)
         for variant in variants(records)
     }
-    return [cell_of(task, variant, runs) for (task, variant), runs in groups.items() if runs]
+    return [
+        cell_of(task, variant, runs)
+        for (task, variant), runs in groups.items()
+        if select(runs, task, variant)
+    ]
 
 
-def cell_of(task: str, variant: str, runs: Sequence[RunRecord]) -> Cell:
-    """Summarise runs of one task and variant."""
+def cell_of(task: str, variant: str, records: Sequence[RunRecord]) -> Cell:
+    """Summarise the runs of one task and variant that count."""
+    runs = select(records, task, variant)
     score = np.array([r.score for r in runs], float)
     start = np.array([r.start_score for r in runs], float)
     return Cell(
         task=task,
         variant=variant,
         runs=len(runs),
+        planned=len(records),
         mean=statistics.mean(score),
         interquartile_mean=statistics.interquartile_mean(score),
         start=statistics.mean(start),
@@ -134,8 +143,32 @@ def improvements(records: Sequence[RunRecord]) -> list[Improvement]:
         present = [variant for variant, values in scores.items() if len(values)]
         for first, second in itertools.combinations(present, 2):
             probability = statistics.probability_of_improvement(scores[first], scores[second])
-            pairs.append(Improvement(task, first, second, probability))
+            missing = missing_seeds(records, task, first, second)
+            pairs.append(Improvement(task, first, second, probability, missing))
     return pairs
+
+
+def missing_seeds(records: Sequence[RunRecord], task: str, *names: str) -> str:
+    """Say which seeds of each variant count, where any run of them is missing."""
+    parts = []
+    for name in names:
+        planned = [r for r in records if (r.task, r.variant) == (task, name)]
+        left_out = sorted(r.seed for r in planned if not r.counts)
+        seeds = ", ".join(str(seed) for seed in sorted(r.seed for r in planned if r.counts))
+        lacking = f" (missing: {', '.join(map(str, left_out))})" if left_out else ""
+        parts.append((f"{name}: seeds {seeds}{lacking}", bool(left_out)))
+    return "; ".join(text for text, _ in parts) if any(lacks for _, lacks in parts) else ""
+
+
+def labels_of(records: Sequence[RunRecord]) -> dict[str, str]:
+    """Return each variant's name in figures, with how many of its runs count where not all do."""
+    labels = {}
+    for name in variants(records):
+        of_variant = [r for r in records if r.variant == name]
+        counted = sum(r.counts for r in of_variant)
+        complete = counted == len(of_variant)
+        labels[name] = name if complete else f"{name} ({counted} of {len(of_variant)} runs)"
+    return labels
 
 
 class Across(NamedTuple):
@@ -143,26 +176,34 @@ class Across(NamedTuple):
 
     variant: str
     runs: int
+    planned: int
+    """All runs of these tasks, with those that do not count."""
     interquartile_mean: Estimate
     scores: list[NDArray[Any]]
     """The normalised scores of each task."""
 
 
-def across(records: Sequence[RunRecord], normalize: Sequence[float]) -> list[Across]:
+def across(records: Sequence[RunRecord], report: ReportSettings) -> list[Across]:
     """Summarise each variant over the tasks that all variants have; empty below two tasks."""
-    names = variants(records)
+    names = [name for name in variants(records) if any_counts(records, name)]
     shared = [t for t in tasks(records) if all(select(records, t, name) for name in names)]
-    if not normalize or len(shared) < 2:
+    if not report.normalize or len(shared) < 2:
         return []
-    low, high = normalize
+    bounds = [report.bounds(task) for task in shared]
     summaries = []
     for name in names:
         raw = [np.array([r.score for r in select(records, t, name)], float) for t in shared]
-        scores = [(x - low) / (high - low) for x in raw]
+        scores = [(x - low) / (high - low) for x, (low, high) in zip(raw, bounds, strict=True)]
         runs = sum(map(len, scores))
+        planned = sum(r.task in shared and r.variant == name for r in records)
         mean = statistics.interquartile_mean_of_tasks(scores)
-        summaries.append(Across(name, runs, mean, scores))
+        summaries.append(Across(name, runs, planned, mean, scores))
     return summaries
+
+
+def any_counts(records: Sequence[RunRecord], variant: str) -> bool:
+    """Return whether any run of a variant counts."""
+    return any(r.counts and r.variant == variant for r in records)
 
 
 def improvements_across(summaries: Sequence[Across]) -> list[Improvement]:
@@ -173,9 +214,17 @@ def improvements_across(summaries: Sequence[Across]) -> list[Improvement]:
             one.variant,
             other.variant,
             statistics.improvement_over_tasks(one.scores, other.scores),
+            missing_runs(one, other),
         )
         for one, other in itertools.combinations(summaries, 2)
     ]
+
+
+def missing_runs(*summaries: Across) -> str:
+    """Say how many runs of each variant count, where any run is missing."""
+    if all(each.runs == each.planned for each in summaries):
+        return ""
+    return "; ".join(f"{each.variant}: {each.runs} of {each.planned} runs" for each in summaries)
 
 
 def curve(
@@ -195,8 +244,4 @@ def curve(
 
 def scores_csv(records: Sequence[RunRecord]) -> str:
     """Return one line per run, with a header."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(record.row for record in records)
-    return text.getvalue()
+    return csv_text(COLUMNS, [list(record.row.values()) for record in records])

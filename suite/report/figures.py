@@ -1,11 +1,12 @@
 """The report's figures, drawn with matplotlib and no display."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
@@ -14,6 +15,7 @@ from suite.report.beta_map import BetaCurve
 from suite.report.comparison import Across, curve, select, tasks, variants
 from suite.report.records import RunRecord
 from suite.report.statistics import Estimate
+from suite.report.text import clean
 from suite.sweeps.spec import ReportSettings
 
 # The palette of Okabe and Ito, which colour-blind readers can distinguish too.
@@ -36,6 +38,9 @@ OTHERS = (
     "#7F7F7F",
 )
 Summary = Callable[[NDArray[np.float64]], Estimate]
+Labels = Mapping[str, str]
+"""Names in legends by variant; a variant without one keeps its own."""
+NO_LABELS: Labels = {}
 PANEL = (4.6, 3.4)  # inches
 PROFILE_POINTS = 41
 LEGEND_LINE = 0.17  # inches
@@ -48,11 +53,13 @@ def colour(variant: str, among: Sequence[str]) -> str:
     return COLOURS.get(variant) or OTHERS[rest.index(variant) % len(OTHERS)]
 
 
-def learning_curves(records: Sequence[RunRecord], report: ReportSettings) -> Figure:
+def learning_curves(
+    records: Sequence[RunRecord], report: ReportSettings, labels: Labels = NO_LABELS
+) -> Figure:
     """Draw the score over steps, one panel per task, with 95 % intervals over seeds."""
     figure, axes = grid_of(len(tasks(records)))
     for ax, task in zip(axes, tasks(records), strict=True):
-        draw_curves(ax, records, task, "eval/score", report.x_axis, interval(report))
+        draw_curves(ax, records, task, "eval/score", report.x_axis, interval(report), labels)
         start = statistics.mean(
             np.array([r.start_score for r in records if starts(r, task)], float)
         )
@@ -87,6 +94,7 @@ def draw_curves(
     metric: str,
     x_axis: str,
     summary: Summary = statistics.mean,
+    labels: Labels = NO_LABELS,
 ) -> None:
     """Draw a metric's summary and interval for each variant."""
     names = variants(records)
@@ -96,20 +104,22 @@ def draw_curves(
             continue
         points = [summary(column) for column in values.T]
         shade = colour(name, names)
-        ax.plot(steps, [p.value for p in points], color=shade, label=name, lw=1.8)
+        ax.plot(steps, [p.value for p in points], color=shade, label=labels.get(name, name), lw=1.8)
         ax.fill_between(
             steps, [p.low for p in points], [p.high for p in points], color=shade, alpha=0.18, lw=0
         )
 
 
-def diagnostics(records: Sequence[RunRecord], report: ReportSettings) -> Figure | None:
+def diagnostics(
+    records: Sequence[RunRecord], report: ReportSettings, labels: Labels = NO_LABELS
+) -> Figure | None:
     """Draw the other evaluation metrics of the first task; None where there are none."""
     task, names = tasks(records)[0], diagnostic_metrics(records, report)
     if not names:
         return None
     figure, axes = grid_of(len(names))
     for ax, name in zip(axes, names, strict=True):
-        draw_curves(ax, records, task, name, report.x_axis)
+        draw_curves(ax, records, task, name, report.x_axis, labels=labels)
         values = [row[name] for record in records for row in record.evaluations if name in row]
         if min(values) >= 0 and max(values) > 100:
             ax.set_yscale("symlog", linthresh=1.0)
@@ -133,7 +143,7 @@ def diagnostic_metrics(records: Sequence[RunRecord], report: ReportSettings) -> 
     )
 
 
-def judges(records: Sequence[RunRecord], report: ReportSettings) -> Figure | None:
+def judges(records: Sequence[RunRecord], labels: Labels = NO_LABELS) -> Figure | None:
     """Draw the exact and the judge's score over the KL; None where no run has a judge's score.
 
     Each line is a variant's mean over seeds, from step to step (arXiv 2410.04166, fig. 4).
@@ -144,12 +154,14 @@ def judges(records: Sequence[RunRecord], report: ReportSettings) -> Figure | Non
         return None
     figure, axes = grid_of(len(panels))
     for ax, task in zip(axes, panels, strict=True):
-        draw_judges(ax, judged, task)
+        draw_judges(ax, judged, task, labels)
     legend(axes)
     return figure
 
 
-def draw_judges(ax: Axes, judged: Sequence[RunRecord], task: str) -> None:
+def draw_judges(
+    ax: Axes, judged: Sequence[RunRecord], task: str, labels: Labels = NO_LABELS
+) -> None:
     """Draw the exact and the judge's score of a task over the KL."""
     for name in variants(judged):
         runs, shade = select(judged, task, name), colour(name, variants(judged))
@@ -160,8 +172,10 @@ def draw_judges(ax: Axes, judged: Sequence[RunRecord], task: str) -> None:
             values[:, np.isin(all_steps, steps)].mean(0)
             for all_steps, values in (curve(runs, "eval/kl"), curve(runs, "eval/score"))
         )
-        ax.plot(kl, score, "-", color=shade, label=f"{name}, exact", lw=1.8)
-        ax.plot(kl, judge.mean(0), "--", color=shade, label=f"{name}, judge", lw=1.8)
+        ax.plot(kl, score, "-", color=shade, label=f"{labels.get(name, name)}, exact", lw=1.8)
+        ax.plot(
+            kl, judge.mean(0), "--", color=shade, label=f"{labels.get(name, name)}, judge", lw=1.8
+        )
     ax.set(title=task, xlabel="KL from the start, in nats", ylabel="mean score")
 
 
@@ -173,12 +187,20 @@ def profiles(summaries: Sequence[Across]) -> Figure:
     for each in summaries:
         points = statistics.performance_profile(each.scores, thresholds)
         shade = colour(each.variant, names)
-        ax.plot(thresholds, [p.value for p in points], color=shade, label=each.variant, lw=1.8)
+        ax.plot(
+            thresholds, [p.value for p in points], color=shade, label=profile_label(each), lw=1.8
+        )
         low, high = [p.low for p in points], [p.high for p in points]
         ax.fill_between(thresholds, low, high, color=shade, alpha=0.18, lw=0)
     ax.set(xlabel="normalised score", ylabel="share of runs above it", ylim=(0, 1.02))
     legend([ax])
     return figure
+
+
+def profile_label(each: Across) -> str:
+    """Return a variant's name, with how many of its runs count where not all do."""
+    missing = each.runs != each.planned
+    return f"{each.variant} ({each.runs} of {each.planned} runs)" if missing else each.variant
 
 
 def beta_map(curves: Sequence[BetaCurve], report: ReportSettings) -> Figure:
@@ -206,7 +228,8 @@ def draw_beta(ax: Axes, row: BetaCurve, report: ReportSettings) -> None:
     if row.bound is not None and row.bound != row.predicted:
         ax.axvline(row.bound, color="#D55E00", lw=1, ls=":", label="bound for any policy")
     scale_scores(ax, report)
-    ax.set(title=f"{row.task}, α = {row.alpha:g}", xlabel="β", ylabel=report.score)
+    missing = "" if row.runs == row.planned else f" ({row.runs} of {row.planned} runs)"
+    ax.set(title=f"{row.task}, α = {row.alpha:g}{missing}", xlabel="β", ylabel=report.score)
 
 
 def legend(axes: Sequence[Axes]) -> None:
@@ -255,3 +278,17 @@ def grid_of(panels: int) -> tuple[Figure, list[Axes]]:
         ax.spines[["top", "right"]].set_visible(False)
         ax.grid(alpha=0.25)
     return figure, axes
+
+
+def without_markup(figure: Figure) -> None:
+    """Show titles, labels and legends as they are: a `$` in a name is no formula."""
+    texts: list[Text] = []
+    for ax in figure.axes:
+        texts += [ax.title, ax.xaxis.label, ax.yaxis.label]
+        named = ax.get_legend()
+        texts += named.get_texts() if named is not None else []
+    for legend in figure.legends:
+        texts += legend.get_texts()
+    for text in texts:
+        text.set_parse_math(False)
+        text.set_text(clean(text.get_text()))

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -16,64 +15,87 @@ from suite.report import figures, tables
 from suite.report.beta_map import BetaCurve, beta_curves
 from suite.report.comparison import (
     Across,
-    Cell,
     across,
     cells,
     collect,
     compared,
     improvements,
     improvements_across,
+    labels_of,
     scores_csv,
 )
+from suite.report.files import SCORES, keep_fuller, write_files
+from suite.report.reading import log_end
 from suite.report.records import COLUMNS, RunRecord
-from suite.report.statistics import Estimate
+from suite.report.sentences import count_runs, format_score, headlines, normalisation
 from suite.report.templates import Filters, render
+from suite.report.text import clean, one_line
 from suite.sweeps.spec import ReportSettings, Sweep
-from suite.system.files import read_json, write_bytes, write_text
 
 LOG_LINES = 8  # of each run's log, on the page
+LONGEST_CELL = 2000  # characters
 
 
 def write_report(sweep: Sweep, command: str) -> Path:
     """Write a report of the finished runs, which lists the missing ones; return the page's path.
 
-    `command` is shown as the way to make it again. Raises ConfigError for a wrong `report.x_axis`.
+    `command` is shown as the way to make it again. All files are made before the first is written.
+    A report of more finished runs is kept aside. Raises ConfigError for a wrong `report.x_axis`.
     """
     records = collect(sweep)
-    sweep.folder.mkdir(parents=True, exist_ok=True)
-    write_text(sweep.folder / "scores.csv", scores_csv(records))
-    finished = [r for r in compared(sweep, records) if r.state == "finished"]
+    shown = compared(sweep, records)
+    finished = [record for record in shown if record.counts]
     check_x_axis(sweep.report.x_axis, finished)
     curves = beta_curves(grid_records(sweep, records), sweep.report.stable_above)
-    together = across(finished, sweep.report.normalize)
-    drawn = draw(finished, curves, together, sweep)
+    together = across(shown, sweep.report)
+    drawn, files = draw(shown, curves, together, sweep.report)
+    counted = sum(record.state == "finished" for record in records)
+    sweep.folder.mkdir(parents=True, exist_ok=True)
     content = {
         "sweep": sweep,
         "report": sweep.report,
         "command": command,
-        "states": Counter(record.state for record in records),
+        "states": Counter(state_of(record) for record in records),
         "records": records,
         "columns": COLUMNS,
-        "missing": [record for record in records if record.state != "finished"],
-        "cells": cells(finished),
+        "missing": [record for record in records if not record.counts],
+        "noted": [record for record in records if record.notes],
+        "earlier": keep_fuller(sweep.folder, counted),
+        "cells": cells(shown),
         "together": together,
-        "improvements": [*improvements(finished), *improvements_across(together)],
+        "normalisation": normalisation(sweep.report, together),
+        "improvements": [*improvements(shown), *improvements_across(together)],
         "curves": curves,
-        "headlines": headlines(cells(finished), curves, sweep.report),
+        "headlines": headlines(cells(shown), curves, sweep.report),
         "figures": drawn,
         "shown": first_of_each([r for r in finished if r.examples]),
         "environments": environments(records),
     }
-    filters: Filters = {
-        "estimate": partial(format_score, report=sweep.report),
+    for suffix in ("md", "html"):
+        page = render(f"report.{suffix}.j2", content, filters(sweep.report))
+        files[f"report.{suffix}"] = clean(page).encode()
+    files[SCORES] = scores_csv(records).encode()
+    write_files(sweep.folder, files)
+    return sweep.folder / "report.html"
+
+
+def filters(report: ReportSettings) -> Filters:
+    """Return how templates write values."""
+    return {
+        "estimate": partial(format_score, report=report),
         "plain": partial(format_score, report=ReportSettings()),
         "number": lambda x: "" if x is None else f"{x:.4g}",
-        "log_end": log_end,
+        "count_runs": lambda each: count_runs(each.runs, each.planned),
+        "log_end": lambda r: "" if r.folder is None else log_end(r.folder, LOG_LINES),
+        "cell": lambda text: one_line(str(text), LONGEST_CELL).replace("|", "\\|"),
     }
-    for suffix in ("md", "html"):
-        page = render(f"report.{suffix}.j2", content, filters)
-        write_text(sweep.folder / f"report.{suffix}", page)
-    return sweep.folder / "report.html"
+
+
+def state_of(record: RunRecord) -> str:
+    """Return a run's state in words; a finished run may be left out."""
+    return (
+        "finished but left out" if record.state == "finished" and record.problem else record.state
+    )
 
 
 def check_x_axis(name: str, finished: Sequence[RunRecord]) -> None:
@@ -106,87 +128,46 @@ class Drawn(NamedTuple):
 
 
 def draw(
-    finished: Sequence[RunRecord],
+    records: Sequence[RunRecord],
     curves: Sequence[BetaCurve],
     together: Sequence[Across],
-    sweep: Sweep,
-) -> dict[str, Drawn]:
-    """Save the figures that the runs allow; return them with their numbers, by name."""
-    report = sweep.report
+    report: ReportSettings,
+) -> tuple[dict[str, Drawn], dict[str, bytes]]:
+    """Draw the figures that the runs allow; return them with their numbers, and their files."""
+    finished = [record for record in records if record.counts]
+    labels = labels_of(records)
     drawings: dict[str, tuple[Figure, tables.Table]] = {}
     if finished:
         drawings["learning_curves"] = (
-            figures.learning_curves(finished, report), tables.learning_curves(finished, report)
-        )  # fmt: skip
-        if (figure := figures.diagnostics(finished, report)) is not None:
+            figures.learning_curves(finished, report, labels),
+            tables.learning_curves(finished, report),
+        )
+        if (figure := figures.diagnostics(finished, report, labels)) is not None:
             drawings["diagnostics"] = figure, tables.diagnostics(finished, report)
-        if (figure := figures.judges(finished, report)) is not None:
+        if (figure := figures.judges(finished, labels)) is not None:
             drawings["judges"] = figure, tables.judges(finished)
     if together:
         drawings["profiles"] = figures.profiles(together), tables.profiles(together)
     if curves:
         drawings["beta_map"] = figures.beta_map(curves, report), tables.beta_map(curves, report)
-    folder = sweep.folder / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    return {
-        name: save_drawing(folder, name, figure, table)
-        for name, (figure, table) in drawings.items()
-    }
+    drawn: dict[str, Drawn] = {}
+    files: dict[str, bytes] = {}
+    for name, (figure, table) in drawings.items():
+        images = {suffix: image_of(figure, suffix) for suffix in ("png", "svg")}
+        encoded = {suffix: base64.b64encode(image).decode() for suffix, image in images.items()}
+        drawn[name] = Drawn(**encoded, table=table)
+        files |= {f"figures/{name}.{suffix}": image for suffix, image in images.items()}
+        files[f"figures/{name}.csv"] = table.csv.encode()
+    return drawn, files
 
 
-def save_drawing(folder: Path, name: str, figure: Figure, table: tables.Table) -> Drawn:
-    """Write a figure as PNG and SVG, and its numbers as CSV."""
-    files = {}
-    for suffix in ("png", "svg"):
-        buffer = io.BytesIO()
-        # An SVG has no background of its own: the page's may be dark.
-        figure.savefig(buffer, format=suffix, dpi=150, transparent=suffix == "svg")
-        write_bytes(folder / f"{name}.{suffix}", buffer.getvalue())
-        files[suffix] = base64.b64encode(buffer.getvalue()).decode()
-    write_text(folder / f"{name}.csv", table.csv)
-    return Drawn(**files, table=table)
-
-
-def log_end(record: RunRecord) -> str:
-    """Return the last lines of a run's log."""
-    if record.folder is None or not record.folder.log_path.exists():
-        return ""
-    lines = record.folder.log_path.read_text(errors="replace").splitlines()
-    return "\n".join(lines[-LOG_LINES:])
-
-
-def format_score(estimate: Estimate, report: ReportSettings) -> str:
-    """Write a value with its interval, as in `71.2 % [68.9, 73.5]`."""
-    factor, unit, digits = (100, " %", ".1f") if report.percent else (1, "", ".4g")
-    text = f"{estimate.value * factor:{digits}}{unit}"
-    if math.isnan(estimate.low):
-        return text
-    return f"{text} [{estimate.low * factor:{digits}}, {estimate.high * factor:{digits}}]"
-
-
-def headlines(
-    summaries: Sequence[Cell], curves: Sequence[BetaCurve], report: ReportSettings
-) -> list[str]:
-    """Return the content of the tables as sentences."""
-    sentences = []
-    for cell in summaries:
-        verdict = "improves" if cell.gain.low > 0 else "does not clearly improve"
-        if math.isnan(cell.gain.low):
-            verdict = "has too few runs for a verdict"
-        sentences.append(
-            f"{cell.task}: {cell.variant} {verdict}: {format_score(cell.mean, report)}, from the"
-            f" reference's {format_score(cell.start, report)};"
-            f" gain {format_score(cell.gain, report)}."
-        )
-    for row in curves:
-        if row.predicted is None:
-            continue
-        measured = "no β of the grid" if row.measured is None else f"β ≥ {row.measured:g}"
-        sentences.append(
-            f"{row.task}, α = {row.alpha:g}: stable for {measured}; predicted for"
-            f" β > {row.predicted:.3g}."
-        )
-    return sentences
+def image_of(figure: Figure, suffix: str) -> bytes:
+    """Return a figure as the bytes of a PNG or SVG."""
+    figures.without_markup(figure)
+    buffer = io.BytesIO()
+    # An SVG has no background of its own: the page's may be dark.
+    figure.savefig(buffer, format=suffix, dpi=150, transparent=suffix == "svg")
+    return buffer.getvalue()
 
 
 def first_of_each(records: Sequence[RunRecord]) -> list[RunRecord]:
@@ -198,8 +179,7 @@ def environments(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
     """Return the distinct environments of the runs, with the number of runs in each."""
     distinct: dict[str, dict[str, Any]] = {}
     for record in records:
-        assert record.folder is not None  # `collect` read it
-        facts = read_json(record.folder.path / "environment.json")
+        facts = record.environment
         if facts is not None:
             entry = distinct.setdefault(str(facts), {**facts, "runs": 0})
             entry["runs"] += 1

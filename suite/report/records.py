@@ -5,7 +5,6 @@ again when neither the run nor the format of its configuration exists any more.
 """
 
 import base64
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,11 +14,18 @@ from typing import Any
 from suite.config.fields import ConfigError
 from suite.config.schema import Config
 from suite.objectives.bounds import smallest_gaussian_beta
-from suite.runs.folder import RunFolder, State
-from suite.system.files import read_json, read_json_lines, write_text
+from suite.report.reading import (
+    LARGEST_VIDEO,
+    RecordState,
+    environment_of,
+    examples_of,
+    read_run,
+)
+from suite.runs.folder import RunFolder
+from suite.system.files import read_json_lines, write_text
+from suite.system.json_text import NOT_FINITE, json_text
 
 DIGITS = 6  # significant digits in the lines
-REJECT_SHARE = "train/reference_reject_share"
 COLUMNS = (
     "run", "domain", "task", "objective", "feedback", "seed", "status", "step", "score", "kl",
 )  # fmt: skip
@@ -37,7 +43,7 @@ class RunRecord:
     seed: int
     variant: str
     """The group in comparisons: feedback mode or objective, and other keys that grids vary."""
-    state: State
+    state: RecordState
     point: dict[str, Any]
     """The keys that the sweep varies, with this run's values."""
     evaluations: list[dict[str, float]] = field(repr=False)
@@ -55,8 +61,22 @@ class RunRecord:
     commit: str = ""
     error: str = ""
     """Why the run failed, or nothing."""
+    problem: str = ""
+    """Why the run's numbers are left out, or nothing."""
+    notes: list[str] = field(default_factory=list)
+    """What is wrong with its other files."""
     folder: RunFolder | None = None
     """The run's folder; None for a record that was read from a line."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether the run's numbers are part of tables, figures and verdicts."""
+        return self.state == "finished" and not self.problem
+
+    @property
+    def reason(self) -> str:
+        """Why the run's numbers are left out, in words; nothing where they count."""
+        return "; ".join(part for part in (self.error, self.problem) if part)
 
     @property
     def score(self) -> float | None:
@@ -72,14 +92,19 @@ class RunRecord:
     def video(self) -> str | None:
         """The run's video as base64, if `suite evaluate --video` made one."""
         path = self.folder.path / "video.mp4" if self.folder is not None else None
-        if path is None or not path.exists():
+        if path is None or not path.is_file() or path.stat().st_size > LARGEST_VIDEO:
             return None
         return base64.b64encode(path.read_bytes()).decode()
 
     @cached_property
     def examples(self) -> list[dict[str, Any]]:
         """The policy's outputs at the last evaluation, where the domain shows them."""
-        return self.folder.examples() if self.folder is not None else []
+        return examples_of(self.folder) if self.folder is not None else []
+
+    @property
+    def environment(self) -> dict[str, Any] | None:
+        """Commit, Python and packages; None where they are not known."""
+        return environment_of(self.folder) if self.folder is not None else None
 
     @property
     def row(self) -> dict[str, Any]:
@@ -95,7 +120,7 @@ class RunRecord:
 def record_of(config: Config, axes: Iterable[str], variant: str, grids: list[str]) -> RunRecord:
     """Read a run's folder; `axes` are the dotted keys that its sweep varies."""
     folder = RunFolder.of(config)
-    metrics = folder.metrics()
+    found = read_run(folder)
     objective = config.objective
     strength = objective.strength(config.feedback)
     mean = config.domain.accepted_mean() if strength is not None else None
@@ -109,9 +134,9 @@ def record_of(config: Config, axes: Iterable[str], variant: str, grids: list[str
         feedback=config.feedback,
         seed=config.seed,
         variant=variant,
-        state=folder.state(),
+        state=found.state,
         point={axis: value_of(config, axis) for axis in axes},
-        evaluations=[row for row in metrics if "eval/score" in row],
+        evaluations=found.evaluations,
         grids=grids,
         alpha=strength and strength.alpha,
         beta=strength and strength.beta,
@@ -120,9 +145,11 @@ def record_of(config: Config, axes: Iterable[str], variant: str, grids: list[str
             if mean is None or strength is None
             else smallest_gaussian_beta(mean, strength.alpha, strength.covariance_weight)
         ),
-        reject_share=next((row[REJECT_SHARE] for row in metrics if REJECT_SHARE in row), None),
-        commit=str((read_json(folder.path / "environment.json") or {}).get("git") or ""),
-        error=str((folder.summary() or {}).get("error") or ""),
+        reject_share=found.reject_share,
+        commit=found.commit,
+        error=found.error,
+        problem=found.problem,
+        notes=found.notes,
         folder=folder,
     )
 
@@ -137,7 +164,7 @@ def value_of(config: Config, axis: str) -> Any:
 
 def write_records(path: Path, records: Iterable[RunRecord]) -> None:
     """Write one JSON line per run, which `read_records` reads."""
-    lines = [json.dumps(line_values(record)) for record in records]
+    lines = [json_text(line_values(record)) for record in records]
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
@@ -146,7 +173,8 @@ def line_values(record: RunRecord) -> dict[str, Any]:
     values = {
         name: value
         for name, value in vars(record).items()
-        if name not in ("evaluations", "folder", "examples") and value not in (None, "", [])
+        if name not in ("evaluations", "folder", "examples", "notes")
+        and value not in (None, "", [])
     }
     names = sorted({name for row in record.evaluations for name in row})
     columns = {n: [rounded(row.get(n)) for row in record.evaluations] for n in names}
@@ -169,7 +197,11 @@ def read_records(path: Path) -> list[RunRecord]:
         columns = row.pop("evaluations")
         count = len(next(iter(columns.values()), []))
         evaluations = [
-            {name: column[i] for name, column in columns.items() if column[i] is not None}
+            {
+                name: NOT_FINITE.get(column[i], column[i])
+                for name, column in columns.items()
+                if column[i] is not None
+            }
             for i in range(count)
         ]
         records.append(RunRecord(**row, evaluations=evaluations))

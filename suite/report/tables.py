@@ -1,7 +1,5 @@
 """The numbers of each figure of a report, as tables for the page and for download."""
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +11,7 @@ from suite.report.comparison import Across, curve, select, tasks, variants
 from suite.report.figures import PROFILE_POINTS, diagnostic_metrics, interval
 from suite.report.records import RunRecord
 from suite.report.statistics import Estimate
+from suite.report.text import csv_text
 from suite.sweeps.spec import ReportSettings
 
 
@@ -25,11 +24,7 @@ class Table(NamedTuple):
     @property
     def csv(self) -> str:
         """The table as a file's content."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.columns)
-        writer.writerows(self.rows)
-        return text.getvalue()
+        return csv_text(self.columns, self.rows)
 
 
 def learning_curves(records: Sequence[RunRecord], report: ReportSettings) -> Table:

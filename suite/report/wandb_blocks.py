@@ -9,8 +9,9 @@ import wandb_workspaces.reports.v2 as wr
 from wandb_workspaces import expr
 
 from suite.report.comparison import Cell, cells
-from suite.report.page import first_of_each, format_score
+from suite.report.page import first_of_each
 from suite.report.records import RunRecord
+from suite.report.sentences import count_runs, format_score
 from suite.sweeps.spec import Sweep
 
 TITLES = {
@@ -23,9 +24,10 @@ TITLES = {
 
 
 def blocks(
-    sweep: Sweep, entity: str, project: str, figures: Sequence[Path], finished: Sequence[RunRecord]
+    sweep: Sweep, entity: str, project: str, figures: Sequence[Path], records: Sequence[RunRecord]
 ) -> list[Any]:
     """Return the page: question, set-up, curves, tables, figures, completions, links to runs."""
+    finished = [record for record in records if record.counts]
     page: list[Any] = [
         wr.H1("Question"),
         wr.P(sweep.report.question or sweep.name),
@@ -35,7 +37,7 @@ def blocks(
         wr.P("Means with standard errors over runs; 95 % intervals are in the figures below."),
         curves(sweep, entity, project),
         wr.H1("Final scores"),
-        wr.MarkdownBlock(scores_markdown(sweep, cells(finished))),
+        wr.MarkdownBlock(scores_markdown(sweep, cells(records))),
         *media(sweep, entity, project, figures, finished),
     ]
     for record in first_of_each([r for r in finished if r.examples]):
@@ -103,8 +105,8 @@ def setup(sweep: Sweep, finished: Sequence[RunRecord]) -> str:
 def scores_markdown(sweep: Sweep, summaries: Sequence[Cell]) -> str:
     """Return the final scores as a Markdown table."""
     lines = [
-        f"| {c.task} | {c.variant} | {c.runs} | {format_score(c.mean, sweep.report)} |"
-        f" {format_score(c.gain, sweep.report)} |"
+        f"| {c.task} | {c.variant} | {count_runs(c.runs, c.planned)} |"
+        f" {format_score(c.mean, sweep.report)} | {format_score(c.gain, sweep.report)} |"
         for c in summaries
     ]
     head = "| task | variant | runs | mean | gain over the start |\n|---|---|---:|---:|---:|"

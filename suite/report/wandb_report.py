@@ -56,16 +56,16 @@ def publish(sweep: Sweep, entity: str, project: str) -> str:
     """
     check_login()
     records = collect(sweep)
-    finished = [r for r in compared(sweep, records) if r.state == "finished"]
+    shown = compared(sweep, records)
     figures = sorted((sweep.folder / "figures").glob("*.png"))
     with service_errors("upload figures and tables"):
-        upload(sweep, entity, project, figures, finished)
+        upload(sweep, entity, project, figures, shown)
     report = wr.Report(
         entity=entity,
         project=project,
         title=(sweep.report.title or sweep.name)[:128],
         description=sweep.report.question,
-        blocks=blocks(sweep, entity, project, figures, finished),
+        blocks=blocks(sweep, entity, project, figures, shown),
     )
     saved = sweep.folder / "wandb_report.json"
     ids: dict[str, str] = read_json(saved) or {}
@@ -92,7 +92,7 @@ def first_line(error: Exception) -> str:
 
 
 def upload(
-    sweep: Sweep, entity: str, project: str, figures: Sequence[Path], finished: Sequence[RunRecord]
+    sweep: Sweep, entity: str, project: str, figures: Sequence[Path], records: Sequence[RunRecord]
 ) -> None:
     """Log figures, tables and files as a run of its own and as an artifact."""
     run = wandb.init(
@@ -119,8 +119,8 @@ def upload(
         artifact.add_dir(str(sweep.folder / "figures"), name="figures")
         run.log_artifact(artifact).wait(UPLOAD_SECONDS)
         shown: dict[str, Any] = {path.stem: wandb.Image(str(path)) for path in figures}
-        shown["final scores"] = scores_table(cells(finished))
-        films = [r.folder.path / "video.mp4" for r in finished if r.folder and r.video]
+        shown["final scores"] = scores_table(cells(records))
+        films = [r.folder.path / "video.mp4" for r in records if r.counts and r.folder and r.video]
         shown |= {f"episode {i}": wandb.Video(str(path)) for i, path in enumerate(films)}
         run.log(shown)
     finally:
@@ -129,8 +129,8 @@ def upload(
 
 def scores_table(summaries: Sequence[Cell]) -> wandb.Table:
     """Return the final scores as a W&B table."""
-    columns = ["task", "variant", "runs", "mean", "low", "high", "gain"]
-    rows = [[c.task, c.variant, c.runs, *c.mean, c.gain.value] for c in summaries]
+    columns = ["task", "variant", "runs", "planned", "mean", "low", "high", "gain"]
+    rows = [[c.task, c.variant, c.runs, c.planned, *c.mean, c.gain.value] for c in summaries]
     return wandb.Table(columns=columns, data=rows)
 
 

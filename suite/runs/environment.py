@@ -7,6 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from suite.system.digests import own_source_digest
+
 PACKAGES = (
     *("torch", "lightning", "transformers", "omegaconf", "numpy"),
     *("torchrl", "dm_control", "mujoco", "gymnasium"),  # of the extra `control`
@@ -17,7 +19,7 @@ GIT_SECONDS = 10  # time limit of each git command
 
 
 def environment() -> dict[str, Any]:
-    """Describe the versions, the machine and the git commit of this process."""
+    """Describe the versions, the machine, the git commit and the source of this process."""
     versions = {package: installed_version(package) for package in PACKAGES}
     return {
         "python": platform.python_version(),
@@ -25,7 +27,25 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "packages": {name: number for name, number in versions.items() if number is not None},
         "git": git_commit(),
+        "source": own_source_digest(),
     }
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return what computes otherwise than in an earlier attempt: the suite's code, the packages."""
+    found = []
+    source = "source" if before.get("source") else "git"  # which earlier versions did not record
+    if before.get(source) and before[source] != now[source]:
+        found.append(f"the suite's code (commit {before.get('git')} → {now['git']})")
+    earlier = before.get("packages")
+    earlier = {"python": before.get("python"), **(earlier if isinstance(earlier, dict) else {})}
+    current = {"python": now["python"], **now["packages"]}
+    found += [
+        f"{name} ({earlier[name]} → {current.get(name, 'none')})"
+        for name in earlier
+        if earlier[name] and earlier[name] != current.get(name)
+    ]
+    return found
 
 
 def installed_version(package: str) -> str | None:

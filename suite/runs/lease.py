@@ -8,9 +8,11 @@ the next number has the run. Files of released leases stay, so that numbers neve
 The files keep the name `.claim-`, since folders and processes of earlier versions use it.
 """
 
+import errno
 import json
 import os
 import platform
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -19,11 +21,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from suite.system.files import read_json, write_json
+from suite.system.files import guarded, read_json
 
 PREFIX = ".claim-"
 RENEWAL_SECONDS = 10.0  # between two renewals
 EXPIRY_SECONDS = 60.0  # without a renewal, until the owner counts as dead
+FUTURE_SECONDS = 600.0  # clocks may differ by that much; a lease from further ahead counts as dead
+MAX_DIGITS = 18  # of a lease's number; a longer one is no lease of ours
 
 
 class LeaseHeld(Exception):
@@ -48,11 +52,14 @@ class Lease:
                 json.dump(this_process(), file)
         except FileExistsError:
             raise LeaseHeld(f"{folder} is in use by another process") from None
+        except OSError:  # a full disk must not leave a lease that nobody renews
+            self.path.unlink(missing_ok=True)
+            raise
         if newest_lease(folder)[0] > last + 1:  # another process was faster, and may have ended
             self.path.unlink(missing_ok=True)
             raise LeaseHeld(f"{folder} is in use by another process")
         for number, older in lease_files(folder):
-            if number <= last:
+            if number <= last and not older.is_dir():
                 older.unlink(missing_ok=True)
         self.released = threading.Event()
         threading.Thread(target=self.renew, daemon=True).start()
@@ -64,25 +71,41 @@ class Lease:
                 os.utime(self.path)
 
     def check(self) -> None:
-        """Raise LeaseLost where another process took over, as after a long suspension of this."""
-        if not self.path.exists():
+        """Raise LeaseLost where another process took over, as after a long suspension of this.
+
+        The file is opened: network file systems answer other questions from memory.
+        """
+        try:
+            self.path.open("rb").close()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
             raise LeaseLost(
                 f"{self.folder} was taken over by another process, this one seemed dead"
-            )
+            ) from None
 
     def release(self) -> None:
         """Let another process have the run."""
         self.released.set()
-        if self.path.exists():
-            write_json(self.path, {"released": True})
+        try:
+            with self.path.open("r+", encoding="utf-8") as file:  # makes no file that is gone
+                file.truncate()
+                json.dump({"released": True}, file)
+        except OSError:  # a full disk: the file is empty, and of long ago it holds up nobody
+            with suppress(OSError):
+                os.utime(self.path, (0, 0))
 
 
 @contextmanager
 def hold(folder: Path) -> Iterator[Lease]:
-    """Hold the lease of the run in a folder; raises LeaseHeld where another process has it."""
+    """Hold the lease of the run in a folder; raises LeaseHeld where another process has it.
+
+    During the block no file in the folder is replaced once another process has taken over.
+    """
     lease = Lease(folder)
     try:
-        yield lease
+        with guarded(folder, lease.check):
+            yield lease
     finally:
         lease.release()
 
@@ -98,7 +121,11 @@ def lease_files(folder: Path) -> list[tuple[int, Path]]:
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries if entry.name.startswith(PREFIX)]
     numbers = {name: name.removeprefix(PREFIX) for name in names}
-    return [(int(number), folder / name) for name, number in numbers.items() if number.isdigit()]
+    return [
+        (int(number), folder / name)
+        for name, number in numbers.items()
+        if number.isascii() and number.isdigit() and len(number) <= MAX_DIGITS
+    ]
 
 
 def newest_lease(folder: Path) -> tuple[int, Path | None]:
@@ -109,17 +136,25 @@ def newest_lease(folder: Path) -> tuple[int, Path | None]:
 def is_valid(path: Path, now: float) -> bool:
     """Return whether a lease's owner lives.
 
-    On this machine the owner's process tells; elsewhere the age of the file at the time `now`.
+    On this machine the owner's process tells; elsewhere the age of the file at the time `now`. It
+    also tells where the file does not name an owner. What is no file is nobody's lease.
     """
-    owner = read_json(path) or {}  # empty for an instant, while it is made
-    if owner.get("released"):
-        return False
-    if owner.get("machine") and owner["machine"] == this_machine():
-        return bool(start_ticks(owner["pid"]) == owner["started"])
     try:
-        return now - path.stat().st_mtime < EXPIRY_SECONDS
+        facts = path.lstat()
     except FileNotFoundError:
         return True  # another process has just taken it over
+    if not stat.S_ISREG(facts.st_mode):
+        return False
+    owner: dict[str, Any] = {}  # empty for an instant, while it is made
+    with suppress(OSError, RecursionError):
+        owner = read_json(path) or {}
+    if owner.get("released"):
+        return False
+    pid, started = owner.get("pid"), owner.get("started")
+    known = isinstance(pid, int) and isinstance(started, int)
+    if known and owner.get("machine") and owner["machine"] == this_machine():
+        return bool(start_ticks(owner["pid"]) == started)
+    return -FUTURE_SECONDS < now - facts.st_mtime < EXPIRY_SECONDS
 
 
 def file_server_time(folder: Path) -> float:

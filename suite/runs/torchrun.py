@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from suite.config.fields import ConfigError
 from suite.config.schema import Config
 from suite.runs.folder import RunFolder
-from suite.system.signals import EXIT_STOPPED, STOP_SIGNALS
+from suite.system.signals import EXIT_STOPPED, heeded_signals
 
 
 def launched() -> bool:
@@ -32,7 +32,7 @@ def start_ranks(config: Config, arguments: Sequence[str]) -> int:
     module = ["-m", "torch.distributed.run", "--standalone", ranks, "-m", "suite"]
     os.environ.setdefault("OMP_NUM_THREADS", str(config.trainer.threads))
     process = subprocess.Popen([sys.executable, *module, *arguments])
-    for number in STOP_SIGNALS:  # torchrun knows only this one, and tells every rank
+    for number in heeded_signals():  # torchrun knows only this one, and tells every rank
         signal.signal(number, lambda *_: process.send_signal(signal.SIGTERM))
     code = process.wait()
     if RunFolder.of(config).state() == "interrupted":

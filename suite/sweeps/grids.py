@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from suite.config.fields import ConfigError
 from suite.config.loading import (
     GROUPS,
+    Override,
     check_known,
     first_line,
     load,
@@ -26,7 +27,7 @@ NAME_KEYS = tuple(f"{group}.name" for group in GROUPS)
 T = TypeVar("T")
 
 
-def check_axes(axes: dict[str, list[Any]], fixed: list[str], origin: str) -> None:
+def check_axes(axes: dict[str, list[Any]], fixed: Sequence[Override], origin: str) -> None:
     """Raise ConfigError for an axis without values, or one that is also set for all runs."""
     for axis, values in axes.items():
         if not values:
@@ -34,12 +35,13 @@ def check_axes(axes: dict[str, list[Any]], fixed: list[str], origin: str) -> Non
         if axis == "domain.name":
             raise ConfigError(f"{origin}: domain.name cannot vary; write one sweep per domain")
         for override in fixed:
-            if override.partition("=")[0] == axis:
-                raise ConfigError(f"{origin}: {axis} is an axis and is also set by {override!r}")
+            text = override if isinstance(override, str) else assignments(dict([override]))[0]
+            if text.partition("=")[0].strip() == axis:
+                raise ConfigError(f"{origin}: {axis} is an axis and is also set by {text!r}")
 
 
 def expand(
-    base: Path, fixed: list[str], axes: dict[str, list[Any]], origin: str
+    base: Path, fixed: Sequence[Override], axes: dict[str, list[Any]], origin: str
 ) -> dict[str, Config]:
     """Return the configurations of a grid by run name; raises ConfigError for two equal points.
 
@@ -51,7 +53,7 @@ def expand(
     points: dict[str, Config] = {}
     descriptions: dict[str, str] = {}
     for names in product(name_axes):
-        overrides = fixed + assignments(names)
+        overrides = [*fixed, *names.items()]
         values = with_origin(origin, partial(load_values, base, overrides))
         typed = {
             axis: typed_axis(values, axis, given, origin) for axis, given in value_axes.items()
@@ -59,7 +61,7 @@ def expand(
         template = None
         for point in product(typed):
             if template is None:
-                template = with_origin(origin, partial(load, base, overrides + assignments(point)))
+                template = with_origin(origin, partial(load, base, [*overrides, *point.items()]))
             config = with_values(template, point, origin)
             text, run = ", ".join(assignments(names | point)), config.run_name
             if run in points:
@@ -92,9 +94,9 @@ def typed_axis(base: DictConfig, axis: str, values: list[Any], origin: str) -> l
         try:
             OmegaConf.update(scratch, axis, value, merge=False)
             with_origin(f"{origin}: {axis}", partial(use_canonical_names, scratch))
+            typed.append(OmegaConf.select(scratch, axis))
         except OmegaConfBaseException as error:
             raise ConfigError(f"{origin}: {axis}: {first_line(error)}") from None
-        typed.append(OmegaConf.select(scratch, axis))
     return typed
 
 

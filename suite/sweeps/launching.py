@@ -2,12 +2,20 @@
 
 import os
 import site
+import sys
 from collections.abc import Container
 from pathlib import Path
 from typing import NamedTuple
 
+from suite.config.fields import ConfigError
 from suite.runs.folder import RunFolder
 from suite.sweeps.spec import Sweep
+from suite.sweeps.states import state_of
+from suite.system.plain_text import plain
+
+IN_THE_WAY = (
+    *(ConfigError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError),
+)
 
 
 class Outcome(NamedTuple):
@@ -26,11 +34,15 @@ def prepare_runs(sweep: Sweep, retry: bool, in_queue: Container[str] = ()) -> No
         run = RunFolder.of(config)
         if run.path.name in in_queue:
             continue
-        state = run.state()
-        if state in ("queued", "interrupted", "failed"):
-            run.create(config)  # again, since folder and logging are not part of the signature
-        if retry and state == "failed":
-            (run.path / "summary.json").unlink(missing_ok=True)
+        state = state_of(run)
+        try:
+            if state in ("queued", "interrupted", "failed"):
+                run.create(config)  # again, since folder and logging are not part of the signature
+            if retry and state == "failed":
+                (run.path / "summary.json").unlink(missing_ok=True)
+        except IN_THE_WAY as error:
+            # Something else lies there: the worker records it as this run's failure.
+            print(f"suite: {plain(run.path)}: {plain(error)}", file=sys.stderr)
 
 
 def pending_runs(sweep: Sweep, in_queue: Container[str]) -> dict[str, Path]:
@@ -38,8 +50,8 @@ def pending_runs(sweep: Sweep, in_queue: Container[str]) -> dict[str, Path]:
     folders = {}
     for config in sweep.points.values():
         run = RunFolder.of(config)
-        if run.path.name not in in_queue and run.state() in ("queued", "interrupted"):
-            folders[run.path.name] = run.path.resolve()
+        if run.path.name not in in_queue and state_of(run) in ("queued", "interrupted"):
+            folders[run.path.name] = run.path.absolute()
     return folders
 
 

@@ -13,10 +13,15 @@ import submitit
 
 from suite.config.fields import ConfigError
 from suite.runs.folder import RunFolder
+from suite.sweeps.gpus import least_used, visible_gpus
+from suite.sweeps.launcher_lock import Launcher as LaunchingProcess
+from suite.sweeps.launcher_lock import sole_launcher, wait_for_workers
 from suite.sweeps.launching import Outcome, prepare_runs, set_worker_environment
 from suite.sweeps.monitor import Monitor
 from suite.sweeps.spec import Sweep
+from suite.sweeps.states import ShownState
 from suite.sweeps.worker import run_worker
+from suite.system.faults import disk_fault
 
 POLL_SECONDS = 1.0
 MAX_FAILED_STARTS = 3  # workers in a row that may die before they begin a run
@@ -24,16 +29,17 @@ MINUTES_OF_A_MONTH = 60 * 24 * 30  # submitit ends local jobs after two minutes 
 
 
 class Worker(NamedTuple):
-    """The GPU and the start time of a worker."""
+    """The GPU of a worker, its start time, and how the runs stood then."""
 
-    gpu: int | None
+    gpu: str | None
     started: float  # seconds since the epoch
+    states: dict[str, ShownState]
 
 
 class Launcher:
     """Keep workers running until every run of a sweep is finished or failed."""
 
-    def __init__(self, sweep: Sweep, parallel: int, gpus: list[int]) -> None:
+    def __init__(self, sweep: Sweep, parallel: int, gpus: list[str]) -> None:
         self.runs = [RunFolder.of(config) for config in sweep.points.values()]
         self.parallel = parallel
         self.gpus = gpus
@@ -76,15 +82,13 @@ class Launcher:
     def start_worker(self) -> None:
         """Start a process that works through the runs, on the least used GPU if there is one."""
         gpu = least_used(self.gpus, [worker.gpu for worker in self.workers.values()])
-        self.executor.update_parameters(
-            gpus_per_node=0 if gpu is None else 1, visible_gpus=() if gpu is None else (gpu,)
-        )
         # A terminal sends Ctrl-C to the whole process group. Workers inherit the blocked signal;
         # the launcher receives it afterwards, and stops them.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
-            job = self.executor.submit(run_worker, [run.path for run in self.runs])
-            self.workers[job] = Worker(gpu, time.time())
+            paths = [run.path for run in self.runs]
+            job = self.executor.submit(run_worker, paths, LaunchingProcess.current(), gpu)
+            self.workers[job] = Worker(gpu, time.time(), dict(self.monitor.states))
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
 
@@ -94,27 +98,42 @@ class Launcher:
             return
         # A job without a result was killed; asking submitit would wait for the result to appear.
         if job.paths.result_pickle.exists() and job.exception() is None:
-            self.failed_starts = 0
+            self.monitor.update()
+            # A disk that is full or a folder that is damaged: another worker would end alike.
+            changed = self.monitor.states != worker.states
+            self.count_start(job, changed, "workers end and change no run")
             return
         interrupted = [run for run in self.runs if was_training(job, worker, run)]
+        fault = disk_fault(job.exception()) if job.paths.result_pickle.exists() else None
+        if fault is not None:  # no fault of a run: it may go on, though not for ever
+            interrupted = []
         for run in interrupted:
             run.finish("failed", error=f"its process died; see {job.paths.stdout}")
-        self.failed_starts = 0 if interrupted else self.failed_starts + 1
+        message = "workers die before they begin a run"
+        if fault is not None:
+            message = f"{fault}: no run can go on; the same command continues them"
+        self.count_start(job, bool(interrupted), message)
+
+    def count_start(self, job: "submitit.Job[None]", is_good: bool, message: str) -> None:
+        """Stop after several workers in a row that did nothing."""
+        self.failed_starts = 0 if is_good else self.failed_starts + 1
         if self.failed_starts == MAX_FAILED_STARTS:
             self.stop_requested = True
-            message = f"workers die before they begin a run; see {job.paths.stdout}"
-            self.monitor.show_message(message)
+            self.monitor.show_message(f"{message}; see {job.paths.stdout}")
 
     @contextmanager
     def stop_on_signal(self) -> Iterator[None]:
-        """Let Ctrl-C or SIGTERM stop all workers at their next step, with a checkpoint each."""
+        """Let Ctrl-C, SIGTERM or a lost terminal stop all workers, each with a checkpoint."""
 
         def stop(number: int, frame: FrameType | None) -> None:
             self.stop_requested = True
             message = "stopping: every run saves a checkpoint; the same command goes on"
             self.monitor.show_message(message)
 
-        previous = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
+            numbers.append(signal.SIGHUP)
+        previous = {number: signal.signal(number, stop) for number in numbers}
         try:
             yield
         finally:
@@ -132,33 +151,21 @@ def was_training(job: "submitit.Job[None]", worker: Worker, run: RunFolder) -> b
     return own and run.state() == "interrupted"
 
 
-def least_used(gpus: list[int], in_use: list[int | None]) -> int | None:
-    """Return the GPU that the fewest workers use, or None without GPUs."""
-    return min(gpus, key=in_use.count) if gpus else None
-
-
-def visible_gpus(sweep: Sweep) -> list[int]:
-    """Return the numbers of the GPUs that the sweep's runs may use; raises ConfigError."""
-    if all(config.trainer.accelerator == "cpu" for config in sweep.points.values()):
-        return []
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is None:
-        import torch
-
-        return list(range(torch.cuda.device_count()))
-    numbers = [text.strip() for text in given.split(",") if text.strip()]
-    if not all(number.isdigit() for number in numbers):
-        raise ConfigError(f"CUDA_VISIBLE_DEVICES must list GPUs by number, found {given!r}")
-    return [int(number) for number in numbers]
-
-
 def launch(sweep: Sweep, parallel: int | None, retry: bool) -> Outcome:
-    """Run the pending runs of a sweep on this machine, `parallel` at a time."""
-    prepare_runs(sweep, retry)
-    threads = set_worker_environment(sweep)
+    """Run the pending runs of a sweep on this machine, `parallel` at a time.
+
+    Raises ConfigError where another launcher here works on the sweep, or nothing can be written.
+    """
     gpus = visible_gpus(sweep)
-    workers = parallel or len(gpus) or max(1, available_cores() // threads)
-    return Launcher(sweep, workers, gpus)()
+    with sole_launcher(sweep.folder):
+        try:
+            threads = set_worker_environment(sweep)
+            wait_for_workers(sweep.folder, print)
+            prepare_runs(sweep, retry)
+            workers = parallel or len(gpus) or max(1, available_cores() // threads)
+            return Launcher(sweep, workers, gpus)()
+        except OSError as error:  # workers that have begun notice, save and end
+            raise ConfigError(f"{sweep.folder}: {error}; the same command goes on") from None
 
 
 def available_cores() -> int:

@@ -1,16 +1,24 @@
 """Run what is left of a sweep: as processes here, or as jobs of a SLURM cluster."""
 
 from suite.config.fields import ConfigError
-from suite.runs.folder import check_writable
+from suite.runs.folder import RunFolder, check_writable
+from suite.runs.inputs import allow_changes, check_inputs
 from suite.sweeps.launching import Outcome
 from suite.sweeps.local import launch
 from suite.sweeps.slurm_profile import Profile
 from suite.sweeps.spec import Sweep
 
 
-def check_sweep(sweep: Sweep, profile: Profile | None) -> None:
-    """Raise ConfigError where a sweep cannot run here; `profile` is that of a cluster."""
+def check_sweep(sweep: Sweep, profile: Profile | None, changed_inputs: bool = False) -> None:
+    """Raise ConfigError where a sweep cannot run here; `profile` is that of a cluster.
+
+    `changed_inputs` allows its runs inputs that are not those they began with.
+    """
     check_writable(sweep.results_dir)
+    for config in sweep.points.values():
+        if changed_inputs:
+            allow_changes(config)
+        check_inputs(RunFolder.of(config), config)
     if profile is not None:
         return
     for config in sweep.points.values():

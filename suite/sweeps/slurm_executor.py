@@ -13,6 +13,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from suite.config.fields import ConfigError
 from suite.sweeps.launching import set_worker_environment
 from suite.sweeps.slurm_jobs import Jobs
+from suite.sweeps.slurm_options import with_options
 from suite.sweeps.slurm_profile import Profile
 from suite.sweeps.spec import Sweep
 from suite.sweeps.worker import run_worker
@@ -45,7 +46,7 @@ def submitit_parameters(sweep: Sweep, profile: Profile) -> dict[str, Any]:
     trainer = next(iter(sweep.points.values())).trainer  # number of ranks: equal in all runs
     kill = ["--kill-on-bad-exit=1"] if trainer.ranks > 1 else []  # or the other ranks would wait
     gpus = {} if profile.gpus.rpartition(":")[2] == "0" else {"gres": f"gpu:{profile.gpus}"}
-    return {
+    parameters = {
         "job_name": f"suite-{sweep.name}",
         "time": profile.minutes,
         "nodes": trainer.num_nodes,
@@ -59,15 +60,10 @@ def submitit_parameters(sweep: Sweep, profile: Profile) -> dict[str, Any]:
         "stderr_to_stdout": True,
         # From 22.05 on srun does not take this over from the job.
         "srun_args": [f"--cpus-per-task={profile.cpus}", *kill],
-        "additional_parameters": {"requeue": True, **gpus, **sbatch_flags(profile.options)},
+        "additional_parameters": {"requeue": True, **gpus},
         **{name: value for name, value in given.items() if value is not None},
     }
-
-
-def sbatch_flags(options: dict[str, str]) -> dict[str, str | bool]:
-    """Return further options of sbatch: `true` becomes a flag, and `false` leaves it out."""
-    kept = {name: value for name, value in options.items() if value.lower() != "false"}
-    return {name: value.lower() == "true" or value for name, value in kept.items()}
+    return with_options(parameters, profile.options)
 
 
 def batch_script(sweep: Sweep, profile: Profile) -> str:

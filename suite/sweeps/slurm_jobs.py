@@ -124,14 +124,26 @@ class Jobs:
     def elements(self) -> dict[str, list[str]]:
         """Return the run names of all jobs that were ever submitted, by id."""
         runs: dict[str, list[str]] = {}
-        for path in sorted(self.folder.glob("*.json"), key=lambda path: int(path.stem)):
-            runs |= (read_json(path) or {}).get("elements", {})
+        for path in self.records():
+            elements = (read_json(path) or {}).get("elements")
+            if not isinstance(elements, dict):
+                continue  # damaged, or of something else
+            for job, names in elements.items():
+                if isinstance(names, list) and all(isinstance(name, str) for name in names):
+                    runs[job] = names
         return runs
+
+    def records(self) -> list[Path]:
+        """Return the files of submissions, oldest first; others in the folder are left alone."""
+        files = [path for path in self.folder.glob("*.json") if path.is_file()]
+        numbered = [path for path in files if re.fullmatch(r"[0-9]{1,18}", path.stem)]
+        return sorted(numbered, key=lambda path: int(path.stem))
 
     def commit_of(self, job: str) -> str | None:
         """Return the commit at which a job was submitted; None where that is not recorded."""
         record = read_json(self.folder / f"{job.partition('_')[0]}.json") or {}
-        return record.get("commit")
+        commit = record.get("commit")
+        return commit if isinstance(commit, str) else None
 
     def mark_stopped(self, job: str) -> None:
         """Ask the job's batch script, which waits for all processes, to requeue the job."""
@@ -155,7 +167,7 @@ class Jobs:
     def by_run(self, active: dict[str, QueuedJob]) -> dict[str, str]:
         """Return id and state of the active job of each run, by run name."""
         runs = self.elements()
-        return {run: f"{id_} {job}" for id_, job in active.items() for run in runs[id_]}
+        return {run: f"{id_} {job}" for id_, job in active.items() for run in runs.get(id_, [])}
 
 
 def cancel(sweep_folder: Path) -> int:

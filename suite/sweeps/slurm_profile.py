@@ -13,8 +13,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from suite.config.fields import ConfigError, check_ranges, key
 from suite.config.loading import check_known, first_line, leaf_names, read_yaml, to_settings
+from suite.sweeps.slurm_options import check_line, check_options
 
 FOLDER = Path("slurm")
+ONE_LINE = (  # texts of which each is a line of the batch script
+    *("partition", "account", "qos", "constraint", "exclude", "container", "python"),
+    *("mail_user", "mail_type"),
+)
 MIN_NOTICE_SECONDS = 30  # SLURM checks limits only that often
 
 
@@ -64,6 +69,9 @@ class Profile:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        for name in ONE_LINE:
+            check_line(name, getattr(self, name) or "")
+        check_options(self.options, ())
         if not re.fullmatch(r"([A-Za-z][\w-]*:)?\d+", self.gpus):
             raise ConfigError(
                 f"gpus must be a number, or a type and a number as in h100:1; found {self.gpus!r}"
@@ -104,4 +112,8 @@ def load_profile(name: str) -> Profile:
     assert isinstance(merged, DictConfig)
     profile = to_settings(merged, str(path))
     assert isinstance(profile, Profile)
+    try:
+        check_options(profile.options, [name for name in values if values[name] is not None])
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     return profile

@@ -10,9 +10,11 @@ from filelock import FileLock
 
 from suite.config.fields import ConfigError
 from suite.runs.environment import git_commit
+from suite.runs.folder import make_folder
 from suite.sweeps.launching import pending_runs, prepare_runs
 from suite.sweeps.slurm_executor import make_executor, submit_array, submitit_parameters
 from suite.sweeps.slurm_jobs import Jobs, chunks, max_array_size
+from suite.sweeps.slurm_options import is_of_the_work
 from suite.sweeps.slurm_profile import Profile
 from suite.sweeps.spec import Sweep
 
@@ -23,7 +25,7 @@ def submit(sweep: Sweep, profile: Profile, retry: bool) -> list[str]:
     Raises ConfigError where SLURM refuses, with its message.
     """
     check_ranks(sweep, profile)
-    sweep.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(sweep.folder)
     jobs = Jobs(sweep.folder)
     with FileLock(sweep.folder / ".submit.lock"):  # or two launchers would submit the same runs
         in_queue = jobs.by_run(jobs.active())
@@ -90,7 +92,8 @@ def submit_report(
     It runs however they ended. It has one task and no GPU.
     """
     arrays = sorted({job.partition("_")[0] for job in after})
-    single = replace(profile, gpus="0", runs_per_job=1, side_by_side=None)
+    options = {n: v for n, v in profile.options.items() if not is_of_the_work(n)}
+    single = replace(profile, gpus="0", runs_per_job=1, side_by_side=None, options=options)
     dependency = {"dependency": f"afterany:{':'.join(arrays)}"}
     executor = make_executor(sweep, profile)
     executor.update_parameters(

@@ -16,6 +16,8 @@ error.
 """
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,9 +26,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from suite.config.fields import ConfigError
-from suite.config.loading import first_line, read_yaml
+from suite.config.loading import Override, first_line, read_yaml
 from suite.config.schema import Config
-from suite.sweeps.grids import assignments, check_axes, expand
+from suite.sweeps.grids import check_axes, expand
 
 # Axes that the figure of the β grid shows; it would average over any other one.
 BETA_AXES = ("seed", "feedback", "objective.alpha", "objective.beta", "domain.function")
@@ -44,8 +46,13 @@ class ReportSettings:
     x_axis: str = "step"  # of learning curves: optimiser steps, or an evaluation metric
     beta_grid: str | None = None  # the grid that varies β (and α), drawn as its own figure
     stable_above: float | None = None  # score below which a run has collapsed; else the start's
-    # Two scores that count as 0 and 1 for all tasks; with them all tasks are also averaged.
-    normalize: list[float] = field(default_factory=list)
+    # Two scores that count as 0 and 1, for all tasks or by task; with them all tasks are averaged.
+    normalize: Any = None
+
+    def bounds(self, task: str) -> tuple[float, float]:
+        """Return the scores of a task that count as 0 and 1; raises KeyError without any."""
+        pair = self.normalize[task] if isinstance(self.normalize, dict) else self.normalize
+        return float(pair[0]), float(pair[1])
 
 
 @dataclass
@@ -86,7 +93,7 @@ def load_sweep(
     content = resized(read_sweep_file(path), size or {})
     base = (path.parent / content.config).resolve()
     defaults = {"sweep": path.stem, "logging.wandb": "offline"}
-    fixed = [*assignments(defaults | content.set), *(overrides or [])]
+    fixed: list[Override] = [*(defaults | content.set).items(), *(overrides or [])]
     points: dict[str, Config] = {}
     grids: dict[str, list[str]] = {}
     for name, axes in content.grids.items():
@@ -94,6 +101,7 @@ def load_sweep(
         expanded = expand(base, fixed, axes, f"{path}: grids.{name}")
         grids[name] = list(expanded)
         points.update(expanded)
+    check_tasks(content.report, (point.domain.task for point in points.values()), str(path))
     first = next(iter(points.values()))
     axes = {name: list(grid) for name, grid in content.grids.items()}
     return Sweep(first.sweep, Path(first.results_dir), points, grids, axes, content.report)
@@ -136,12 +144,47 @@ def read_sweep_file(path: Path) -> SweepFile:
         raise ConfigError(f"{path}: {error.full_key or '?'}: {first_line(error)}") from None
     assert isinstance(content, SweepFile)
     check_beta_grid(content, str(path))
-    bounds = content.report.normalize
-    if bounds and not (len(bounds) == 2 and bounds[0] < bounds[1]):
-        raise ConfigError(
-            f"{path}: report.normalize must be two rising scores, as [0, 1000]; found {bounds}"
-        )
+    check_normalize(content.report.normalize, str(path))
     return content
+
+
+def check_normalize(given: Any, origin: str) -> None:
+    """Raise ConfigError unless scores are normalised by a pair, or by a pair for each task."""
+    if given is None or given == []:
+        return
+    pairs = given if isinstance(given, dict) and given else {None: given}
+    for task, pair in pairs.items():
+        if not is_rising_pair(pair):
+            key = "report.normalize" if task is None else f"report.normalize.{task}"
+            raise ConfigError(
+                f"{origin}: {key} must be two rising scores, as [0, 1000]; found {pair!r}"
+                + (
+                    " (a mapping from each task to two scores is allowed too)"
+                    if task is None
+                    else ""
+                )
+            )
+
+
+def is_rising_pair(pair: Any) -> bool:
+    """Return whether a value is two finite numbers, the first below the second."""
+    return (
+        isinstance(pair, list)
+        and len(pair) == 2
+        and all(type(score) in (int, float) and math.isfinite(score) for score in pair)
+        and pair[0] < pair[1]
+    )
+
+
+def check_tasks(report: ReportSettings, tasks: Iterable[str], origin: str) -> None:
+    """Raise ConfigError unless normalisation by task names each task of the sweep."""
+    if not isinstance(report.normalize, dict):
+        return
+    if missing := [task for task in dict.fromkeys(tasks) if task not in report.normalize]:
+        raise ConfigError(
+            f"{origin}: report.normalize lacks the task {missing[0]}; it has"
+            f" {', '.join(map(str, report.normalize))}, and each task of the sweep needs two scores"
+        )
 
 
 def check_beta_grid(content: SweepFile, origin: str) -> None:

@@ -5,18 +5,23 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from suite.config.fields import ConfigError
-from suite.runs.folder import RunFolder, State
-from suite.sweeps.monitor import STATE_ORDER, runs_table
+from suite.runs.folder import RunFolder
+from suite.sweeps.monitor import runs_table
 from suite.sweeps.slurm_jobs import Jobs
 from suite.sweeps.spec import Sweep
+from suite.sweeps.states import STATE_ORDER, ShownState, error_of, state_of
+from suite.system.plain_text import plain
 
 MAX_ROWS = 40
+LOG_BYTES = 100_000  # of a log, from its end
 ACTIONS = {
     "queued": "run",
     "interrupted": "continue from its checkpoint",
     "running": "leave to the process that runs it",
+    "unreadable": "leave (its folder cannot be read)",
     "failed": "leave (again with --retry)",
     "finished": "skip",
 }
@@ -30,16 +35,14 @@ def print_plan(sweep: Sweep, retry: bool) -> None:
         table.add_column(heading, overflow="fold")
     counts: Counter[str] = Counter()
     for config in sweep.points.values():
-        state = RunFolder.of(config).state()
+        state = state_of(RunFolder.of(config))
         action = "run again" if state == "failed" and retry else ACTIONS[state]
         counts[action] += 1
-        table.add_row(config.run_name, state, action)
+        table.add_row(Text(plain(config.run_name)), state, action)
     console.print(table)
     summary = ", ".join(f"{count} {action}" for action, count in counts.items())
-    console.print(
-        f"{len(sweep.points)} runs in {sweep.folder}: {summary}. Nothing was started.",
-        soft_wrap=True,
-    )
+    text = f"{len(sweep.points)} runs in {sweep.folder}: {summary}. Nothing was started."
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def print_status(folder: Path) -> int:
@@ -47,19 +50,19 @@ def print_status(folder: Path) -> int:
     runs = [RunFolder(path) for path in sorted((folder / "runs").glob("*")) if path.is_dir()]
     if not runs:
         raise ConfigError(f"{folder}: no runs there; `suite sweep` starts a sweep")
-    states: dict[str, State] = {run.path.name: run.state() for run in runs}
+    states = {run.path.name: state_of(run) for run in runs}
     console = Console()
     jobs = active_jobs(folder, console)
     console.print(runs_table(runs, states, MAX_ROWS, jobs))
     console.print(count_states(list(states.values())))
-    print_errors(console, [run for run in runs if states[run.path.name] == "failed"])
+    print_errors(console, runs, states)
     without_job = {name: state for name, state in states.items() if name not in jobs}
     for sentence in explain_unfinished(folder, without_job)[:MAX_ROWS]:
         console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
-def count_states(states: list[State]) -> str:
+def count_states(states: list[ShownState]) -> str:
     """Return the number of runs by state, as in `2 failed, 4 finished`."""
     count = Counter(states)
     return ", ".join(f"{count[state]} {state}" for state in STATE_ORDER if count[state])
@@ -71,11 +74,11 @@ def active_jobs(folder: Path, console: Console) -> dict[str, str]:
     try:
         return jobs.by_run(jobs.active())
     except ConfigError as error:  # a machine without SLURM, or the controller is down
-        console.print(f"without SLURM's word: {error}", soft_wrap=True)
+        console.print(f"without SLURM's word: {error}", markup=False, soft_wrap=True)
         return {}
 
 
-def explain_unfinished(folder: Path, states: dict[str, State]) -> list[str]:
+def explain_unfinished(folder: Path, states: dict[str, ShownState]) -> list[str]:
     """Return a sentence for each unfinished run whose last job SLURM remembers, on how it ended."""
     unfinished = [name for name, state in states.items() if state in ("queued", "interrupted")]
     return [
@@ -88,30 +91,39 @@ def last_message(folder: Path, job: str) -> str:
     """Return a job's log file and the last error in it, else its last line."""
     path = folder / "logs" / f"{job}_0_log.out"
     try:
-        text = path.read_text(errors="replace")
+        text = end_of(path)
     except OSError:
-        return f"no log: its node could not write {folder.resolve()}, or has another folder there"
+        return f"no log: its node could not write {folder.absolute()}, or has another folder there"
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
-    return f"{path}: {(errors or lines or ['nothing'])[-1]}"
+    return f"{path}: {plain((errors or lines or ['nothing'])[-1])}"
+
+
+def end_of(path: Path) -> str:
+    """Return the end of a text file, which may be large; raises OSError."""
+    if not path.is_file():
+        raise FileNotFoundError(path)  # a pipe would never answer
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LOG_BYTES))
+        return file.read(LOG_BYTES).decode("utf-8", "replace")
 
 
 def summarise(sweep: Sweep, page: Path) -> None:
     """Print how a sweep ended, the errors of failed runs, and where the report is."""
     console = Console()
     runs = [RunFolder.of(config) for config in sweep.points.values()]
-    states = [run.state() for run in runs]
-    console.print(f"{sweep.name}: {count_states(states)}")
-    failed = [run for run, state in zip(runs, states, strict=True) if state == "failed"]
-    print_errors(console, failed)
-    if failed:
+    states = {run.path.name: state_of(run) for run in runs}
+    text = f"{sweep.name}: {count_states(list(states.values()))}"
+    console.print(text, markup=False, soft_wrap=True)
+    print_errors(console, runs, states)
+    if "failed" in states.values():
         console.print("`--retry` runs failed points again.")
-    console.print(f"report: {page}", soft_wrap=True)
+    console.print(f"report: {page}", markup=False, soft_wrap=True)
 
 
-def print_errors(console: Console, failed: list[RunFolder]) -> None:
-    """Print the names and errors of failed runs."""
-    for run in failed[:MAX_ROWS]:
-        error = str((run.summary() or {}).get("error"))
-        text = f"failed: {run.path.name}: {error}"
+def print_errors(console: Console, runs: list[RunFolder], states: dict[str, ShownState]) -> None:
+    """Print the names and errors of runs that failed or cannot be read."""
+    bad = [run for run in runs if states[run.path.name] in ("failed", "unreadable")]
+    for run in bad[:MAX_ROWS]:
+        text = f"{states[run.path.name]}: {plain(run.path.name)}: {error_of(run)}"
         console.print(text, style="red", markup=False, highlight=False, soft_wrap=True)

@@ -1,6 +1,7 @@
 """A sweep's worker process: it leases runs one after another, and trains them."""
 
 import logging
+import os
 import platform
 import sys
 import time
@@ -12,7 +13,9 @@ from suite.config.fields import ConfigError
 from suite.runs.environment import git_commit
 from suite.runs.folder import RunFolder, check_writable
 from suite.runs.lease import EXPIRY_SECONDS, RENEWAL_SECONDS, LeaseHeld, LeaseLost
+from suite.sweeps.launcher_lock import Launcher, worker_of
 from suite.sweeps.slurm_jobs import Jobs
+from suite.system.faults import disk_fault
 from suite.system.job import choose_gpu, current_job
 from suite.system.logs import set_up_logging, silence_libraries
 from suite.system.signals import (
@@ -27,17 +30,24 @@ logger = logging.getLogger(__name__)
 MAX_FAILED_STARTS = 5  # attempts in a row that are stopped at the same step
 
 
-def run_worker(runs: Sequence[Path]) -> None:
+def run_worker(
+    runs: Sequence[Path], launcher: Launcher | None = None, gpu: str | None = None
+) -> None:
     """Train the runs that no other process holds.
 
+    `launcher` is the process on this machine without which the worker ends, and `gpu` the GPU that
+    it chose, as CUDA names it; a job of SLURM has neither.
     A run that fails is recorded, and the next one follows. After a stop signal the current run
     saves a checkpoint and the worker ends; the exit code of a SLURM job's worker then makes the
     batch script requeue the job (requeue.sh).
     """
     try:
-        if len(runs) > 1:
-            choose_gpu()  # before torch looks for GPUs
-        with interruptible():  # until here submitit's own handlers are in place
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before torch looks for GPUs
+        elif len(runs) > 1:
+            choose_gpu()
+        # Until here submitit's own handlers are in place.
+        with interruptible(), worker_of(launcher, runs[0].parents[1]):
             set_up_logging()
             silence_libraries()
             check_folder(runs)
@@ -84,6 +94,8 @@ def run_one(run: RunFolder) -> str:
     except LeaseHeld:
         return "running"
     except Exception as error:
+        if disk_fault(error):
+            raise  # the run is interrupted, and others would meet the same fault
         record_failure(run, error, multi_rank)
         return "failed"
     except Interrupted as interruption:  # before the run's own handlers, or of several ranks
@@ -105,7 +117,10 @@ def record_failure(run: RunFolder, error: Exception, multi_rank: bool) -> None:
     if multi_rank:
         sys.exit(1)
     if not recorded:
-        run.finish("failed", error=f"{kind}: {message}")
+        try:
+            run.finish("failed", error=f"{kind}: {message}")
+        except OSError as damage:  # of this folder, or of the whole disk; others may be well
+            logger.error("%s: the failure cannot be recorded: %s", run.path, damage)
 
 
 def leave_unless_first_rank() -> None:

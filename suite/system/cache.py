@@ -1,12 +1,12 @@
 """Artefacts that several runs share: made once, and whole or not there."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
 from suite.system import distributed
+from suite.system.files import remove, temporary_path
 
 
 def cached(path: Path, make: Callable[[Path], None], checkpoint: Path | None = None) -> Path:
@@ -30,18 +30,10 @@ def cached(path: Path, make: Callable[[Path], None], checkpoint: Path | None = N
 
 def make_whole(path: Path, make: Callable[[Path], None]) -> None:
     """Let `make` write to a temporary path, then rename it; the caller holds the lock."""
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = temporary_path(path)
     remove(temporary)  # left by a maker that was killed
     try:
         make(temporary)
         temporary.rename(path)
     finally:
         remove(temporary)  # left by an error
-
-
-def remove(path: Path) -> None:
-    """Remove a file or folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

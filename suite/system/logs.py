@@ -1,24 +1,48 @@
 """Log messages: what reaches the terminal, and what goes to a run's log file."""
 
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from typing_extensions import override
+
+from suite.system.terminal import forgiving, printable
+
+
+class Printable(logging.Formatter):
+    """Messages whose control characters are written out: a terminal would obey them."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
 
 def set_up_logging() -> None:
     """Show the suite's messages from INFO on, and those of libraries from WARNING on."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", force=True)
+    logging.basicConfig(level=logging.WARNING, stream=forgiving(sys.stderr), force=True)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(Printable("%(message)s"))
     logging.getLogger("suite").setLevel(logging.INFO)
+
+
+class LogFile(logging.FileHandler):
+    """A log file whose messages are lost while the disk is full: no reason to end a run."""
+
+    @override
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
     """Append the log messages of the block to a file, and the traceback of an error in it."""
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler = LogFile(path, encoding="utf-8")
+    handler.setFormatter(Printable("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     try:
         yield

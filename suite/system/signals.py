@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: Ctrl-C, SIGTERM, and the signal that cluster schedulers send."""
+"""Signals that ask a run to stop: Ctrl-C, SIGTERM, a lost terminal, and a scheduler's notice."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 NOTICE_SIGNAL = signal.SIGUSR2  # SLURM sends it ahead of a time limit or a preemption
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, NOTICE_SIGNAL)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, NOTICE_SIGNAL)
 EXIT_STOPPED = 130  # exit code of a process that a stop signal ended
 EXIT_STOPPED_EARLY = 143  # the same before its first run began; a shell's code for SIGTERM
 
@@ -26,12 +26,18 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may handle signals
         return
-    previous = {number: signal.signal(number, interrupt) for number in STOP_SIGNALS}
+    previous = {number: signal.signal(number, interrupt) for number in heeded_signals()}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def heeded_signals() -> list[signal.Signals]:
+    """Return the stop signals of this process; under nohup a lost terminal is none."""
+    is_ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [s for s in STOP_SIGNALS if s is not signal.SIGHUP or not is_ignored]
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

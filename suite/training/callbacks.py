@@ -17,7 +17,7 @@ from suite.domains.base import Domain, HasDiagnostics, HasExamples
 from suite.runs.checkpoints import LAST
 from suite.runs.folder import RunFolder
 from suite.system import distributed
-from suite.system.signals import NOTICE_SIGNAL, STOP_SIGNALS
+from suite.system.signals import NOTICE_SIGNAL, heeded_signals
 from suite.training.module import PreferenceModule
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,13 @@ class StepCallback(L.Callback, ABC):
         batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, PreferenceModule)
-        self.after_step(trainer, pl_module, outputs)
+        if pl_module.gave_up:
+            self.after_giving_up(trainer, pl_module)
+        else:
+            self.after_step(trainer, pl_module, outputs)
+
+    def after_giving_up(self, trainer: L.Trainer, module: PreferenceModule) -> None:
+        """Act where a stop signal came between the batches of step `module.step + 1`."""
 
     @abstractmethod
     def after_step(
@@ -130,13 +136,24 @@ class Checkpoint(StepCallback):
 
     @override
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        assert isinstance(pl_module, PreferenceModule)
+        pl_module.told_to_stop = lambda: self.stopped_by is not None
         if threading.current_thread() is threading.main_thread():
             # Lightning restores the earlier handlers when training ends.
-            for number in STOP_SIGNALS:
+            for number in heeded_signals():
                 signal.signal(number, self.request_stop)
 
+    @override
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add the run's name and the mark of its metrics, which are then on the disk."""
+        if distributed.rank() == 0:
+            checkpoint["run"] = self.run.path.name
+            checkpoint["metrics"] = dict(self.run.metrics_file.mark())
+
     def request_stop(self, number: int, frame: FrameType | None) -> None:
-        """Remember a signal; training stops after the step, never inside it."""
+        """Remember a signal; training stops after the step, or between two batches of it."""
         self.stopped_by = number
 
     @override
@@ -149,5 +166,18 @@ class Checkpoint(StepCallback):
             self.stopped_by = self.stopped_by or NOTICE_SIGNAL
             trainer.should_stop = True
         if is_due or module.step == self.settings.steps or trainer.should_stop:
+            self.run.check_lease()
+            trainer.save_checkpoint(self.path)
+
+    @override
+    def after_giving_up(self, trainer: L.Trainer, module: PreferenceModule) -> None:
+        self.stopped_by = self.stopped_by or NOTICE_SIGNAL
+        trainer.should_stop = True
+        calls = trainer.fit_loop.epoch_loop.batch_progress
+        for counter in (calls.total, calls.current):  # a resume makes this call again
+            for name in ("ready", "started", "processed"):
+                setattr(counter, name, getattr(counter, name) - 1)
+        # Nothing is new before the first step, and where the last checkpoint is of this step.
+        if module.step % self.settings.checkpoint_every:
             self.run.check_lease()
             trainer.save_checkpoint(self.path)

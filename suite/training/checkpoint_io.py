@@ -1,6 +1,5 @@
 """Checkpoints that survive a kill at any moment: atomic, two generations, no code inside."""
 
-import os
 import random
 from functools import partial
 from pathlib import Path
@@ -11,8 +10,8 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from typing_extensions import override
 
-from suite.runs.checkpoints import NEXT, PREVIOUS
-from suite.system.files import write_with
+from suite.runs.checkpoints import NEXT, promote
+from suite.system.files import check_guards, write_with
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -26,9 +25,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         target = Path(path)
         complete = target.with_name(NEXT)
         write_with(complete, partial(torch.save, checkpoint))
-        if target.exists():
-            os.replace(target, target.with_name(PREVIOUS))
-        os.replace(complete, target)
+        check_guards(target)
+        promote(target.parent)
 
 
 def random_state() -> dict[str, Any]:

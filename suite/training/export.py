@@ -1,6 +1,5 @@
 """The trained policy as a folder, with a model card; the folder is complete or absent."""
 
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ from suite.config.schema import Config
 from suite.domains.base import Domain
 from suite.feedback.feedback import Shares
 from suite.objectives.base import HasStrength, Objective
-from suite.runs.folder import RunFolder
+from suite.runs.folder import DIGESTS, RunFolder
+from suite.runs.lease import LeaseLost
 from suite.system import distributed
-from suite.system.files import write_text
+from suite.system.files import digest, remove, sync_tree, temporary_path, write_text
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 
@@ -24,25 +24,41 @@ class ExportError(Exception):
 
 def export(run: RunFolder, config: Config, domain: Domain, objective: Objective) -> None:
     """Write the policy into the run's folder; every rank calls it. Raises ExportError."""
-    folder, unfinished = run.path / "policy", run.path / ".policy.new"
+    folder = run.path / "policy"
+    unfinished = temporary_path(folder)
     is_first = distributed.rank() == 0
     try:
         if is_first:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            remove(unfinished)  # left by a kill, with any content
             unfinished.mkdir()
         if is_first or config.trainer.strategy == "fsdp":
             domain.save(unfinished)
         if is_first:
             write_card(unfinished, config, objective, domain.shares, run.metrics())
-            shutil.rmtree(folder, ignore_errors=True)
+            sync_tree(unfinished)
+            sums = digests(unfinished)
+            run.check_lease()
+            remove(folder)
             unfinished.rename(folder)
+            write_text(run.path / DIGESTS, sums, durable=True)
+    except LeaseLost:
+        raise
     except Exception as error:  # each library raises its own errors for a full disk
-        if is_first:
-            shutil.rmtree(unfinished, ignore_errors=True)
         raise ExportError(
             f"{folder} cannot be written: {error}; the trained policy is in {run.checkpoints}, and"
             " the same command writes it once that is mended"
         ) from error
+    finally:
+        if is_first:
+            remove(unfinished)
+
+
+def digests(folder: Path) -> str:
+    """Return a line for each file of a folder that will be `policy`, as sha256sum writes it."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return "".join(
+        f"{digest(path)}  policy/{path.relative_to(folder).as_posix()}\n" for path in paths
+    )
 
 
 def write_card(
@@ -52,8 +68,10 @@ def write_card(
     from huggingface_hub import ModelCard, ModelCardData  # half a second to import
 
     domain = config.domain.card()
+    is_whole = not (folder / "adapter_config.json").exists()  # what began as an adapter, too
+    library = "transformers" if domain.library == "peft" and is_whole else domain.library
     metadata = ModelCardData(
-        library_name=domain.library,
+        library_name=library,
         base_model=domain.base_model,
         tags=["pmpo", "preference-optimization", f"{config.feedback}-feedback"],
     )

@@ -1,7 +1,8 @@
 """The one LightningModule: any domain, any objective."""
 
+import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import lightning.pytorch as L
@@ -20,6 +21,7 @@ from suite.system.timing import timed
 from suite.training.checkpoint_io import random_state, restore_random_state
 from suite.training.sharding import shard
 
+LARGEST_COPY = 2**24  # bytes of state that are copied at every step of several batches
 ENDLESS = 2**31  # batches: the trainer's limit on calls ends a run, not the data
 
 
@@ -54,6 +56,9 @@ class PreferenceModule(L.LightningModule):
         self.reference = domain.reference
         self.step = 0  # optimiser steps so far
         self.ended = False  # by trainer.max_kl, before the last step
+        self.before_step = StepStart(domain)
+        self.told_to_stop: Callable[[], bool] = bool  # no; the callback Checkpoint replaces it
+        self.gave_up = False  # the batches of a step, after a stop signal
         self.sharded = False
         self.compute = (
             torch.compile(self.loss_and_metrics) if trainer.compile else self.loss_and_metrics
@@ -69,11 +74,14 @@ class PreferenceModule(L.LightningModule):
         """Take `steps_per_call` steps; return the metrics of the last one, detached, [] each.
 
         `batch` yields the batches one by one, so that each is drawn after the step before it.
-        Raises NonFiniteLoss.
+        Return nothing where a stop signal came between the batches of the first step: the step is
+        then not taken. Raises NonFiniteLoss.
         """
         first_step, settings = self.step + 1, self.trainer_settings
         steps = range(settings.steps_per_call)
-        taken = [metrics for _ in steps for metrics in self.take_step(batch)]
+        taken = [metrics for _ in steps for metrics in self.take_step(batch, first_step)]
+        if self.gave_up:
+            return {}
         # Checked once per call: on a GPU each check waits for all work that was started.
         finite = bool(torch.stack([metrics["total"] for metrics in taken]).isfinite().all())
         if distributed.any_rank(not finite):  # all ranks stop, or one would wait for another
@@ -83,10 +91,11 @@ class PreferenceModule(L.LightningModule):
         logged["reference_reject_share"] = torch.tensor(self.domain.shares.reject)
         return logged
 
-    def take_step(self, batches: Iterator[Any]) -> list[dict[str, Tensor]]:
+    def take_step(self, batches: Iterator[Any], first_step: int) -> list[dict[str, Tensor]]:
         """Take one optimiser step on the mean loss over `accumulate` batches; return the metrics.
 
-        There is one item per batch, as `loss_and_metrics` returns them.
+        There is one item per batch, as `loss_and_metrics` returns them. The step `first_step` is
+        given up where a stop signal comes between two batches.
         """
         optimizer, settings = self.optimizers(use_pl_optimizer=False), self.optimizer_settings
         assert isinstance(optimizer, AdamW)
@@ -94,7 +103,16 @@ class PreferenceModule(L.LightningModule):
         for group in optimizer.param_groups:
             group["lr"] = factor * group["initial_lr"]
         optimizer.zero_grad()
-        taken = [self.accumulate_gradient(batches) for _ in range(self.trainer_settings.accumulate)]
+        count = self.trainer_settings.accumulate
+        may_give_up = count > 1 and self.step + 1 == first_step and self.before_step.keep()
+        taken = []
+        for number in range(count):
+            # All ranks give up together: a signal may reach one of them earlier than the others.
+            if number and may_give_up and distributed.any_rank(self.told_to_stop()):
+                self.gave_up = True
+                optimizer.zero_grad()
+                return []
+            taken.append(self.accumulate_gradient(batches))
         with timed("optimizer"):
             if settings.clip_norm is not None:
                 self.clip(optimizer, settings.clip_norm)
@@ -176,8 +194,9 @@ class PreferenceModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the state outside of the networks and the optimiser."""
         checkpoint["step"], checkpoint["ended"] = self.step, self.ended
-        checkpoint["domain"] = self.domain.state_dict()
-        checkpoint["random"] = random_state()
+        # What the batches of a step that was given up have drawn is drawn again.
+        now = {"domain": self.domain.state_dict(), "random": random_state()}
+        checkpoint |= self.before_step.state if self.gave_up else now
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -193,6 +212,36 @@ def mean_kl(feedback: Feedback) -> Tensor:
     if feedback.weight is None:
         return kl
     return feedback.weighted(kl).sum() / feedback.weight.sum().clamp(min=1e-12)
+
+
+class StepStart:
+    """The state outside of networks and optimiser at the beginning of a step.
+
+    Copies of large states, such as a replay, would take longer than a stop waits for a step.
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        self.state: dict[str, Any] = {}
+        self.is_small = True
+
+    def keep(self) -> bool:
+        """Copy the state of this moment; return False where it is too large for that."""
+        if self.is_small:
+            state = self.domain.state_dict()
+            self.is_small = tensor_bytes(state) <= LARGEST_COPY
+            if self.is_small:
+                self.state = {"domain": copy.deepcopy(state), "random": random_state()}
+        return self.is_small
+
+
+def tensor_bytes(values: Any) -> int:
+    """Return the memory of all tensors in nested containers."""
+    if isinstance(values, Tensor):
+        return values.nbytes
+    if isinstance(values, dict):
+        return sum(map(tensor_bytes, values.values()))
+    return sum(map(tensor_bytes, values)) if isinstance(values, list | tuple) else 0
 
 
 class Batches:

@@ -1,11 +1,13 @@
 """The progress of a run: a bar on the terminal, and a file for other processes."""
 
 import logging
+import sys
 import time
 from typing import Any
 
 import lightning.pytorch as L
 import rich.progress as bars
+from rich.console import Console
 from torch import Tensor
 from typing_extensions import override
 
@@ -13,6 +15,7 @@ from suite.config.schema import TrainerConfig
 from suite.domains.base import Domain, HasDiagnostics
 from suite.runs.session import Session
 from suite.system import distributed
+from suite.system.terminal import forgiving
 from suite.training.callbacks import StepCallback
 from suite.training.module import PreferenceModule
 
@@ -38,6 +41,7 @@ class Progress(StepCallback):
             bars.BarColumn(),
             bars.TextColumn("step {task.completed}/{task.total}  {task.fields[rates]}"),
             bars.TimeRemainingColumn(),
+            console=Console(file=forgiving(sys.stdout)),  # which may be closed, full or ASCII
         )
         self.write("preparing", earlier.get("step") or 0, rate=None)
 

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
@@ -10,6 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from suite.config.schema import Config
 from suite.system import distributed
+from suite.training.wandb_names import (
+    NAME_LENGTH,
+    config_values,
+    project_name,
+    shortened,
+    tags,
+)
 
 if TYPE_CHECKING:
     import wandb
@@ -29,15 +37,13 @@ class WandbMirror:
         self.run: wandb.Run | None = None
         if config.logging.wandb == "disabled" or distributed.rank() > 0:
             return
-        import wandb as library
-
         for mode in dict.fromkeys((config.logging.wandb, "offline")):
             try:
                 self.run = start(config, folder, mode)
                 return
-            except Exception as error:  # W&B may fail in any way; training continues
+            except (Exception, SystemExit) as error:  # W&B may fail in any way; training continues
                 logger.warning("Weights & Biases (%s): %s", mode, error)
-                library.teardown()  # or the next attempt finds the run's id in use
+                forget_attempt()
 
     def __enter__(self) -> "WandbMirror":
         return self
@@ -82,9 +88,17 @@ class WandbMirror:
             return
         try:
             act(self.run)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             logger.warning("Weights & Biases stopped, training goes on: %s", error)
             self.run = None
+
+
+def forget_attempt() -> None:
+    """Let a further attempt use the run's id."""
+    with suppress(Exception):
+        import wandb
+
+        wandb.teardown()
 
 
 def start(config: Config, folder: Path, mode: str) -> "wandb.Run":
@@ -93,14 +107,14 @@ def start(config: Config, folder: Path, mode: str) -> "wandb.Run":
 
     os.environ.setdefault("WANDB_SILENT", "true")
     run = wandb.init(
-        project=config.logging.project,
+        project=project_name(config.logging.project),
         entity=config.logging.entity,
         dir=folder,
         id=config.signature,
-        name=config.run_name,
-        group=config.sweep,
-        tags=[config.domain.name, config.domain.task, config.objective.name, config.feedback],
-        config=asdict(config),
+        name=shortened(config.run_name, NAME_LENGTH),
+        group=shortened(config.sweep, NAME_LENGTH),
+        tags=tags([config.domain.name, config.domain.task, config.objective.name, config.feedback]),
+        config=config_values(asdict(config)),
         resume="allow" if mode == "online" else None,
         mode="online" if mode == "online" else "offline",
         settings=wandb.Settings(

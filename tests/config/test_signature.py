@@ -50,7 +50,7 @@ def test_new_keys_with_their_defaults_leave_a_run_its_name() -> None:
     assert sign(later(config, extra=8)) != sign(config)
 
 
-@pytest.mark.parametrize("field, value", [("extra", 0.5), ("later", LaterSection(depth=4))])
+@pytest.mark.parametrize(("field", "value"), [("extra", 0.5), ("later", LaterSection(depth=4))])
 def test_a_new_key_counts_where_it_was_changed(field: str, value: object) -> None:
     config = load(SPHERE)
     changed = later(config)

@@ -84,7 +84,7 @@ def test_a_half_finished_sweep_is_reported_with_what_is_missing(made: Made) -> N
     assert "4 of 6 runs are not finished" in text
     assert text.count("failed: it broke") == 2
     assert text.count(" queued") >= 2
-    assert "| sphere-10d | positive | 1 | 5 |" in text
+    assert "| sphere-10d | positive | 1 of 3 | 5 |" in text
     assert "too few runs for a verdict" in text
 
 
@@ -157,6 +157,7 @@ def test_curves_run_over_environment_steps_where_the_sweep_says_so(made: Made) -
     records = collect(sweep)
     for record in records:
         record.folder.log_metrics(10, {"eval/score": 7.0, "eval/kl": 1.0, "eval/env_steps": 20.0})
+        record.folder.finish("finished", None)
     steps, values = curve(collect(sweep), "eval/score", "env_steps")
     assert steps.tolist() == [20.0]
     assert (values == 7).all()
@@ -211,9 +212,10 @@ def test_a_judge_that_may_be_wrong_is_drawn_beside_the_exact_score(made: Made) -
         RunFolder.of(config).log_metrics(
             12, {"eval/score": 1.0, "eval/judge_score": 2.0, "eval/kl": 3.0}
         )
+        RunFolder.of(config).finish("finished", None)
     page = write_report(sweep, "suite sweep mine").read_text()
     assert "What the judge saw" in page
-    (axes,) = judges(collect(sweep), sweep.report).axes
+    (axes,) = judges(collect(sweep)).axes
     drawn = {line.get_label(): line.get_xydata().tolist()[-1] for line in axes.get_lines()}
     assert drawn["mixed, exact"] == [3.0, 1.0]
     assert drawn["mixed, judge"] == [3.0, 2.0]

@@ -1,9 +1,11 @@
 """Intervals against textbook numbers, and equal seeds for equal results."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from suite.report import statistics
 
@@ -93,3 +95,56 @@ def test_skewed_gains_are_above_zero_by_their_ranks() -> None:
     assert not statistics.above_zero([-1.0, -1.1, -0.9, 1.2, 0.8, 900.0])
     assert statistics.above_zero([1.0, 1.1, 1.2])
     assert not statistics.above_zero([1.0])
+
+
+def pairwise(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The definition, which holds N × M numbers for each resample."""
+    differences = x[..., :, None] - y[..., None, :]
+    found: NDArray[np.float64] = ((np.sign(differences) + 1) / 2).mean(axis=(-2, -1))
+    return found
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (2, 5), (7, 3), (16, 16)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_ranks_give_the_same_probability_as_all_pairs(
+    n: int, m: int, ties: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = np.random.default_rng(100 * n + m)
+    x, y = numbers.normal(size=(53, n)), numbers.normal(size=(53, m))
+    if ties:
+        x, y = x.round(), y.round()
+    monkeypatch.setattr(statistics, "CHUNK", 100)  # several chunks, the last one smaller
+    assert np.abs(statistics.better(x, y) - pairwise(x, y)).max() <= 1e-12
+    assert abs(statistics.better(x[0], y[0]) - pairwise(x[0], y[0])) <= 1e-12
+
+
+def test_intervals_of_a_probability_are_those_of_all_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = np.random.default_rng(3)
+    x, y = numbers.normal(size=9).round(1), numbers.normal(size=11).round(1)
+    found = statistics.probability_of_improvement(x, y)
+    over_tasks = statistics.improvement_over_tasks([x, y], [y, x])
+    monkeypatch.setattr(statistics, "better", pairwise)
+    assert found == pytest.approx(statistics.probability_of_improvement(x, y), abs=1e-12)
+    assert over_tasks == pytest.approx(statistics.improvement_over_tasks([x, y], [y, x]), abs=1e-12)
+
+
+def test_the_memory_of_a_probability_grows_with_the_runs_and_not_with_their_pairs() -> None:
+    numbers = np.random.default_rng(0)
+    x, y = numbers.normal(size=(200, 300)), numbers.normal(size=(200, 300))
+    tracemalloc.start()
+    statistics.better(x, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 200 * 300 * 300 * 8 / 4, "all pairs of a chunk were held"
+
+
+@pytest.mark.filterwarnings("error")
+def test_equal_scores_have_an_interval_of_no_width_and_a_probability_of_one_half() -> None:
+    for value in (0.0, 1.0, -3.5):
+        same = [value] * 5
+        assert statistics.mean(same) == (value, value, value)
+        assert statistics.interquartile_mean(same) == (value, value, value)
+        assert statistics.probability_of_improvement(same, same) == (0.5, 0.5, 0.5)
+        assert statistics.improvement_over_tasks([same], [same]) == (0.5, 0.5, 0.5)
+        assert statistics.difference(same, same) == (0, 0, 0)
+        assert not statistics.above_zero([0.0] * 8)

@@ -56,7 +56,7 @@ def test_a_run_that_another_process_holds_is_not_entered(config: Config) -> None
     assert folder.attempts() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2])
 def test_a_stop_signal_before_training_interrupts_the_run(
     config: Config, number: signal.Signals
 ) -> None:

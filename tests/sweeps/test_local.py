@@ -10,7 +10,7 @@ import pytest
 
 from suite.config.fields import ConfigError
 from suite.runs.folder import RunFolder
-from suite.sweeps.local import least_used, visible_gpus
+from suite.sweeps.gpus import least_used, visible_gpus
 from suite.sweeps.spec import load_sweep
 from suite.sweeps.worker import run_one
 from suite.system.files import write_json
@@ -92,13 +92,17 @@ def test_ctrl_c_stops_cleanly_and_the_same_command_continues(
     assert len(list((tmp_path / "mine/logs").iterdir())) == logs, "nothing is run again"
 
 
-def test_two_launchers_at_once_run_every_point_once(
+def test_a_second_launcher_is_refused_and_the_first_goes_on(
     uninterrupted: dict[str, str], tmp_path: Path
 ) -> None:
     path = sweep_file(tmp_path, "{a: {seed: [0, 1, 2, 3, 4, 5]}}")
-    both = [processes.start(command(path, tmp_path, *STEPS)) for _ in range(2)]
-    outcomes = [processes.finish(process) for process in both]
-    assert [code for code, _ in outcomes] == [0, 0], outcomes
+    first = processes.start(command(path, tmp_path, *STEPS))
+    processes.wait_until(lambda: any(tmp_path.glob("mine/logs/*_log.out")), first)
+    code, output = processes.suite(*command(path, tmp_path, *STEPS))
+    assert code == 2
+    assert f"another `suite sweep` works on it, process {first.pid} on" in output
+    code, output = processes.finish(first)
+    assert code == 0, output
     assert processes.contents(tmp_path / "mine") == uninterrupted
     logs = [p.read_text() for p in (tmp_path / "mine/logs").glob("*.out")]
     for run in uninterrupted:
@@ -176,16 +180,27 @@ def test_workers_that_cannot_begin_end_the_sweep_with_their_log(tmp_path: Path) 
 
 def test_workers_spread_over_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert least_used([], []) is None
-    assert least_used([0, 2], []) == 0
-    assert least_used([0, 2], [0]) == 2
-    assert least_used([0, 2], [0, 2, 2]) == 0
+    assert least_used(["0", "2"], []) == "0"
+    assert least_used(["0", "2"], ["0"]) == "2"
+    assert least_used(["0", "2"], ["0", "2", "2"]) == "0"
     lm, bandit = (load_sweep(ROOT / f"configs/sweeps/{name}.yaml") for name in ("lm", "bandit"))
-    for given, expected in (("1, 3", [1, 3]), ("", [])):
+    for given, expected in (
+        ("1, 3", ["1", "3"]),
+        ("", []),
+        ("-1", []),
+        ("2,-1,3", ["2"]),
+        ("NoDevFiles", []),
+        (
+            "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,GPU-1a",
+            ["GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", "GPU-1a"],
+        ),
+        ("MIG-GPU-8932f937/1/0", ["MIG-GPU-8932f937/1/0"]),
+    ):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
         assert visible_gpus(lm) == expected
         assert visible_gpus(bandit) == [], "its runs ask for the CPU"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-8932f937")
-    with pytest.raises(ConfigError, match="must list GPUs by number, found 'GPU-8932f937'"):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "all")
+    with pytest.raises(ConfigError, match=r"must list GPUs by number or UUID .* found 'all'"):
         visible_gpus(lm)
 
 

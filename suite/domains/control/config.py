@@ -37,7 +37,8 @@ class TaskConfig(DomainConfig):
 
     task: str = key(
         "cartpole-swingup",
-        "a Control Suite task as DOMAIN-TASK, or a Gymnasium id such as Pendulum-v1",
+        "a Control Suite task as DOMAIN-TASK, a Gymnasium id such as Pendulum-v1, or module:Name-v0"
+        " for an environment that a module of yours registers",
     )
     action_repeat: int = key(1, "environment steps of each action", at_least=1)
     episode_length: int | None = key(
@@ -67,10 +68,11 @@ class TaskConfig(DomainConfig):
 
     def check(self) -> None:
         """Raise ConfigError where keys do not fit each other."""
-        if not re.fullmatch(r"\w+(-\w+)+", self.task):
+        if not re.fullmatch(r"([\w.]+:)?(\w+/)?\w+([-.]\w+)*", self.task):
             raise ConfigError(
-                "domain.task must be a Control Suite task such as walker-walk or a Gymnasium id"
-                f" such as Pendulum-v1, found {self.task!r}"
+                "domain.task must be a Control Suite task such as walker-walk, a Gymnasium id such"
+                " as Pendulum-v1, or module:Name-v0 for an environment that the module registers;"
+                f" found {self.task!r}"
             )
         if self.critic.head == "two_hot" and self.gymnasium and self.critic.high is None:
             raise ConfigError(
@@ -105,8 +107,8 @@ class TaskConfig(DomainConfig):
 
     @property
     def gymnasium(self) -> bool:
-        """Whether the task is Gymnasium's; its name ends in a version."""
-        return re.search(r"-v\d+$", self.task) is not None
+        """Whether the task is Gymnasium's: its name ends in a version, or begins with a module."""
+        return ":" in self.task or re.search(r"-v\d+$", self.task) is not None
 
     def support(self) -> tuple[float, float]:
         """Return the smallest and the largest value of the categorical head."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from suite.config.fields import ConfigError
 from suite.domains.control.config import TaskConfig
+from suite.domains.control.episodes import TaskBounds
 from suite.domains.control.tasks import check_task
 
 if TYPE_CHECKING:
@@ -45,8 +46,12 @@ def build(settings: TaskConfig, stream: tuple[int, ...], rendered: bool = False)
 
     env: Any
     if settings.gymnasium:
+        import gymnasium as gym
+
+        # Not torchrl's own construction: it hands keyword arguments to environments of any kind.
         mode = {"render_mode": "rgb_array"} if rendered else {}
-        env = GymnasiumEnvironment(settings.task, frame_skip=settings.action_repeat, **mode)
+        made = gym.make(settings.task, **mode)
+        env = GymnasiumEnvironment(made, frame_skip=settings.action_repeat)
     else:
         domain, _, task = settings.task.partition("-")
         env = ControlSuiteEnvironment(domain, task, frame_skip=settings.action_repeat)
@@ -131,6 +136,11 @@ class Environments:
         last = self.vectors(after)
         self.observation = self.vectors(self.values) if after["done"].any() else last
         return Outcome(last, *flags)
+
+    def bounds(self) -> TaskBounds:
+        """Return the bounds of the actions, and of an episode's length; for one environment."""
+        low, high = (self.centre - self.half_range)[0], (self.centre + self.half_range)[0]
+        return TaskBounds(low.numpy(), high.numpy(), self.env.longest_episode())
 
     def restart(self) -> None:
         """Begin again with the first episode; for a single environment."""

@@ -3,8 +3,8 @@
 Shapes: T actions of an episode, O observation entries, D action entries, N transitions.
 """
 
+import logging
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +14,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from suite.config.fields import ConfigError
+from suite.domains.control.d4rl import read_columns, spans
+from suite.domains.control.hdf5 import flags, matrix, opened, vector
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
-FIELDS = ("observations", "actions", "rewards", "terminals")  # required in a D4RL file
+ROUNDING = 1e-4  # of recorded actions at their bounds
+
+
+class TaskBounds(NamedTuple):
+    """What a task says of its recorded episodes."""
+
+    low: Array  # [D], the smallest action
+    high: Array  # [D], the largest one
+    steps: int | None = None  # the actions of the longest episode
+
+
+UNIT = TaskBounds(-np.ones(1, np.float32), np.ones(1, np.float32))
 
 
 class Episode(NamedTuple):
@@ -39,98 +54,118 @@ class Transitions(NamedTuple):
     return_to_go: Tensor  # [N], Σ_i γ^i r_i to the episode's end
 
 
-def read(path: Path) -> list[Episode]:
-    """Read a Minari folder or a D4RL file; raises ConfigError where it is neither or empty."""
+def read(path: Path, bounds: TaskBounds | None = None) -> list[Episode]:
+    """Read a Minari folder or a D4RL file.
+
+    `bounds` are the task's: actions of a file are scaled by them, and its episodes are cut at the
+    time limit. Without them actions must lie within ±1. Raises ConfigError naming what was found.
+    """
     try:
-        episodes = read_minari(path) if path.is_dir() else read_d4rl(path)
-    except (OSError, ValueError, KeyError, AttributeError, AssertionError) as error:
+        episodes = read_minari(path, bounds) if path.is_dir() else read_d4rl(path, bounds)
+    except (OSError, ValueError, KeyError, AttributeError, AssertionError, TypeError) as error:
         kind = "Minari data set" if path.is_dir() else "D4RL file"
         raise ConfigError(f"domain.path={path}: no readable {kind}: {error}") from None
     if not episodes:
         raise ConfigError(f"domain.path={path}: holds no episodes")
     for number, episode in enumerate(episodes):
         check(episode, f"domain.path={path}: episode {number}")
-    return episodes
+    return [e._replace(actions=e.actions.clip(-1, 1)) for e in episodes]
 
 
 def check(episode: Episode, where: str) -> None:
-    """Raise ConfigError where lengths differ, numbers are not finite or actions out of bounds."""
+    """Raise ConfigError where lengths differ or actions are out of bounds."""
     lengths = (len(episode.observations) - 1, len(episode.actions), len(episode.rewards))
     if len(set(lengths)) > 1:
         raise ConfigError(
             f"{where}: expected as many actions and rewards as observations but one, found"
             f" {lengths[1]}, {lengths[2]} and {lengths[0] + 1}"
         )
-    for name, values in zip(Episode._fields[:3], episode[:3], strict=True):
-        if not np.isfinite(values).all():
-            raise ConfigError(f"{where}: {name} must be finite numbers, found others")
     largest = float(np.abs(episode.actions).max(initial=0.0))
-    if largest > 1 + 1e-4:
-        raise ConfigError(f"{where}: actions must lie within their bounds, found {largest:g} times")
+    if largest > 1 + ROUNDING:
+        raise ConfigError(
+            f"{where}: actions must lie within their bounds, found {largest:g} times as far from"
+            " the middle; scale or clip them, or give the domain.task in which they were recorded"
+        )
 
 
-def read_minari(folder: Path) -> list[Episode]:
+def read_minari(folder: Path, bounds: TaskBounds | None) -> list[Episode]:
     """Read a Minari data set, given the data set's folder or the `data` folder in it."""
     from minari import MinariDataset
 
     inner = folder / "data" if (folder / "data").is_dir() else folder
+    for path in sorted(inner.rglob("*.hdf5")):
+        with opened(path):
+            pass  # which refuses links to other files
     data = MinariDataset(inner)
-    low, high = data.action_space.low, data.action_space.high  # type: ignore[attr-defined]
-    centre, half = (low + high) / 2, (high - low) / 2
-    return [
-        Episode(
-            flatten(episode.observations),
-            flatten((episode.actions - centre) / half),
-            np.asarray(episode.rewards, np.float32),
-            bool(episode.terminations[-1]),
+    low, high = getattr(data.action_space, "low", None), getattr(data.action_space, "high", None)
+    if low is None or high is None:
+        raise ConfigError(
+            f"domain.path={folder}: actions must be continuous, a bounded Box; found"
+            f" {data.action_space}"
         )
-        for episode in data.iterate_episodes()
-    ]
+    own = TaskBounds(flat(low), flat(high))
+    if not (np.isfinite(own.low) & np.isfinite(own.high)).all():
+        own = bounds or own
+    return [minari_episode(e, own, f"domain.path={folder}") for e in data.iterate_episodes()]
 
 
-def flatten(values: Any) -> Array:
+def minari_episode(episode: Any, bounds: TaskBounds, path: str) -> Episode:
+    """Return an episode of a Minari data set, with actions scaled to ±1; raises ConfigError."""
+    where = f"{path}: episode {episode.id}"
+    return Episode(
+        flatten(episode.observations, f"{where}: observations"),
+        scaled(flatten(episode.actions, f"{where}: actions"), bounds, where),
+        vector(episode.rewards, f"{where}: rewards"),
+        bool(flags(episode.terminations, f"{where}: terminations")[-1]),
+    )
+
+
+def flatten(values: Any, where: str) -> Array:
     """Return observations as one vector each, [T, O]; named ones in the order of their names."""
     if isinstance(values, dict):
-        return np.concatenate([flatten(values[name]) for name in sorted(values)], 1)
-    array: Array = np.asarray(values, np.float32)
-    return array.reshape(len(array), -1)
+        parts = [flatten(values[name], f"{where}.{name}") for name in sorted(values)]
+        return np.concatenate(parts, 1)
+    return matrix(values, where)
 
 
-def read_d4rl(path: Path) -> list[Episode]:
-    """Read a D4RL file: arrays over all steps, with flags where an episode ended or was cut off."""
-    import h5py
-
-    with h5py.File(path) as file:
-        missing = [name for name in FIELDS if name not in file]
-        if missing:
-            raise KeyError(f"it lacks {', '.join(missing)}")
-        observations, actions, rewards, terminals = (np.asarray(file[name]) for name in FIELDS)
-        cut = np.asarray(file["timeouts"]) if "timeouts" in file else np.zeros(len(rewards))
-        following = np.asarray(file["next_observations"]) if "next_observations" in file else None
-    ends = np.flatnonzero(terminals.astype(bool) | cut.astype(bool)) + 1
-    bounds = [0, *ends.tolist()]
-    if bounds[-1] < len(rewards):
-        bounds.append(len(rewards))
+def read_d4rl(path: Path, bounds: TaskBounds | None) -> list[Episode]:
+    """Read a D4RL file."""
+    columns, where = read_columns(path), f"domain.path={path}"
+    actions = scaled(columns.actions, bounds or UNIT, where)
+    if bounds is not None and not (np.allclose(bounds.low, -1) and np.allclose(bounds.high, 1)):
+        logger.info(
+            "%s: actions were scaled to ±1 from the task's bounds, %s to %s",
+            *(where, bounds.low.tolist(), bounds.high.tolist()),
+        )
     episodes = []
-    for start, end in pairwise(bounds):
-        ended = bool(terminals[end - 1])
-        visited = observations[start:end]
-        if following is not None:
-            visited = np.concatenate([visited, following[end - 1 : end]])
-        elif ended:
+    for start, end, terminated in spans(columns, bounds.steps if bounds else None, where):
+        visited = columns.observations[start:end]
+        if columns.next_observations is not None:
+            visited = np.concatenate([visited, columns.next_observations[end - 1 : end]])
+        elif terminated:
             visited = np.concatenate([visited, visited[-1:]])  # not used after a termination
         else:  # the last observation is missing, so that the last action is not used
             end -= 1
         if end > start:
-            episodes.append(
-                Episode(
-                    flatten(visited),
-                    flatten(actions[start:end]),
-                    np.asarray(rewards[start:end], np.float32),
-                    ended,
-                )
-            )
+            rewards = columns.rewards[start:end]
+            episodes.append(Episode(visited, actions[start:end], rewards, terminated))
     return episodes
+
+
+def scaled(actions: Array, bounds: TaskBounds, where: str) -> Array:
+    """Return actions as parts of the way from the middle to the bounds, [T, D]."""
+    if bounds.low.size not in (1, actions.shape[1]):
+        raise ConfigError(
+            f"{where}: the task has actions of {bounds.low.size} numbers, the recorded ones have"
+            f" {actions.shape[1]}"
+        )
+    centre, half = (bounds.low + bounds.high) / 2, (bounds.high - bounds.low) / 2
+    return np.asarray((actions - centre) / half, np.float32)
+
+
+def flat(values: Any) -> Array:
+    """Return numbers as one vector."""
+    return np.asarray(values, np.float32).reshape(-1)
 
 
 def write_minari(folder: Path, episodes: Sequence[Episode], metadata: dict[str, Any]) -> None:

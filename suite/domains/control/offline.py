@@ -60,7 +60,9 @@ class Offline:
         folder = (
             recording_folder(settings, parts.cache / "recordings") if path is None else Path(path)
         )
-        episodes = read(folder)
+        self.evaluation: Environments | None = None
+        bounds = None if path is None else self.evaluation_environments().bounds()
+        episodes = read(folder, bounds)
         logger.info("%s: %s", folder, describe(episodes))
         self.data = transitions(episodes, settings.n_step, settings.discount)
         sizes = (self.data.observation.shape[1], self.data.action.shape[1])
@@ -70,7 +72,6 @@ class Offline:
         self.reference = copy.deepcopy(self.policy).requires_grad_(False)
         self.initial_policy = copy.deepcopy(self.policy).requires_grad_(False)
         self.true_shares = RunningShares(Shares(0.5, 0.5), SHARE_WINDOW)
-        self.evaluation: Environments | None = None
         self.batches_drawn = 0
 
     def train_dataloader(self) -> Iterator[OfflineBatch]:
@@ -170,15 +171,19 @@ class Offline:
         """Return the policy on the CPU, where single observations are served fastest."""
         return self.policy if self.device.type == "cpu" else copy.deepcopy(self.policy).cpu()
 
+    def evaluation_environments(self) -> Environments:
+        """Return the environment of the evaluations, built at the first call."""
+        if self.evaluation is None:
+            self.evaluation = Environments(self.settings, self.evaluation_stream, 1)
+        return self.evaluation
+
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Return the mean return over fixed episodes, and what explains it; nothing is learned.
 
         Raises ConfigError where the data are of another environment than `domain.task`.
         """
-        if self.evaluation is None:
-            self.evaluation = Environments(self.settings, self.evaluation_stream, 1)
-        env = self.evaluation
+        env = self.evaluation_environments()
         sizes = (self.data.observation.shape[1], self.data.action.shape[1])
         if sizes != (env.observation_size, env.action_size):
             raise ConfigError(

@@ -56,3 +56,7 @@ class OfflineConfig(TaskConfig):
             require(package)
         if self.path is not None and not Path(self.path).exists():
             raise ConfigError(f"domain.path={self.path}: no such file or folder")
+
+    def inputs(self) -> dict[str, str]:
+        """Name the recorded data."""
+        return {} if self.path is None else {"path": self.path}

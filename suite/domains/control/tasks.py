@@ -3,6 +3,7 @@
 import difflib
 import os
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 
 from suite.config.fields import ConfigError
@@ -52,16 +53,24 @@ def check_gymnasium(task: str) -> None:
     require("gymnasium")
     import gymnasium as gym
 
-    if task not in gym.registry:
-        near = difflib.get_close_matches(task, gym.registry, n=3, cutoff=0.5)
+    module, _, name = task.rpartition(":")
+    if module:
+        import_module_of(task, module)
+    if name not in gym.registry:
+        near = difflib.get_close_matches(name, gym.registry, n=3, cutoff=0.5)
+        origin = f", and importing {module} registered no {name}" if module else ""
         raise ConfigError(
-            f"domain.task={task} is no environment of Gymnasium;"
+            f"domain.task={task} is no environment of Gymnasium{origin};"
             f" near ones: {', '.join(near) or 'none'}"
         )
     try:
-        env = gym.make(task)
+        env = gym.make(name)
     except gym.error.DependencyNotInstalled as error:
         raise ConfigError(f"domain.task={task} cannot be made: {error}") from None
+    except Exception as error:  # of the code of an environment
+        raise ConfigError(
+            f"domain.task={task} cannot be made: {type(error).__name__}: {error}"
+        ) from error
     space = env.action_space
     env.close()
     if not isinstance(space, gym.spaces.Box):
@@ -69,6 +78,17 @@ def check_gymnasium(task: str) -> None:
             f"domain.task={task} has actions {space}; the control domain supports continuous ones"
             " only, a bounded Box"
         )
+
+
+def import_module_of(task: str, module: str) -> None:
+    """Import the module that registers an environment; raises ConfigError naming the reason."""
+    try:
+        import_module(module)
+    except (Exception, SystemExit) as error:  # the user's own code
+        raise ConfigError(
+            f"domain.task={task}: {module} cannot be imported from here or from an installed"
+            f" package: {type(error).__name__}: {error}"
+        ) from error
 
 
 def require(package: str) -> None:

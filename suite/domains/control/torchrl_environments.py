@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tensordict import TensorDict
 from torch import Tensor
-from torchrl.envs import DMControlEnv, GymEnv
+from torchrl.envs import DMControlEnv, GymWrapper
 
 Values = MutableMapping[str, Tensor]  # named observations, reward, terminated, truncated, done
 
@@ -68,6 +68,17 @@ class RestorableEnvironment(ABC):
         self.record_action(action, after)
         return after, self._reset() if after["done"] else after
 
+    @abstractmethod
+    def time_limit(self) -> float | None:
+        """Return the steps after which the task itself ends an episode, None for no limit."""
+
+    def longest_episode(self) -> int | None:
+        """Return the actions after which an episode is over at the latest, None for no limit."""
+        limit = self.time_limit()
+        repeat = self.wrapper_frame_skip  # type: ignore[attr-defined]
+        own = [] if limit is None or not np.isfinite(limit) else [-(-int(limit) // repeat)]
+        return min(own + ([] if self.max_actions is None else [self.max_actions]), default=None)
+
     def episode_state(self) -> dict[str, Any]:
         """Return the number of the episode and its actions so far, [T, D]."""
         actions = torch.stack(self.actions) if self.actions else None
@@ -91,6 +102,10 @@ class ControlSuiteEnvironment(RestorableEnvironment, DMControlEnv):  # type: ign
         values: TensorDict = DMControlEnv._reset(self, tensordict)
         return values
 
+    def time_limit(self) -> float | None:
+        """Return the steps of the task's time limit, which the Control Suite keeps to itself."""
+        return getattr(self._env, "_step_limit", None)
+
     def take_action(self, action: Tensor) -> Values:
         """Act once, [D], in a third of the time of torchrl's `_step`."""
         reward = 0.0
@@ -110,10 +125,14 @@ class ControlSuiteEnvironment(RestorableEnvironment, DMControlEnv):  # type: ign
         }
 
 
-class GymnasiumEnvironment(RestorableEnvironment, GymEnv):  # type: ignore[misc]
+class GymnasiumEnvironment(RestorableEnvironment, GymWrapper):  # type: ignore[misc]
     """An environment of Gymnasium."""
 
     def reset_to_seed(self, tensordict: Any) -> TensorDict:
         """Reset with the current episode's seed."""
-        values: TensorDict = GymEnv._reset(self, tensordict, seed=self.episode_seed())
+        values: TensorDict = GymWrapper._reset(self, tensordict, seed=self.episode_seed())
         return values
+
+    def time_limit(self) -> float | None:
+        """Return the steps of the registered time limit."""
+        return None if self._env.spec is None else self._env.spec.max_episode_steps

@@ -3,7 +3,9 @@
 Shapes: N sequences, L tokens of the longest.
 """
 
+import hashlib
 import itertools
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +15,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from suite.domains.language.chat import completion_ids, prompt_ids
-from suite.domains.language.io import raise_for_bad_rows
+from suite.domains.language.encoding import Completed, completed_ids
+from suite.domains.language.io import BadRow, Text, raise_for_bad_rows, with_progress
 from suite.domains.language.packing import Sequence, Tokens, pack
 from suite.domains.language.schema import Group
 from suite.system import distributed
@@ -28,6 +30,7 @@ class Encoded(NamedTuple):
     sequences: list[Sequence]
     labels: list[float]  # above 0 accepted, below 0 rejected; the size is the label's weight
     weight: float
+    prompt: bytes = b""  # a digest of the prompt as given: rows of one prompt stand together
     scores: list[float] | None = None  # by which completions are ranked, in place of the labels
 
 
@@ -47,29 +50,70 @@ def encode(
     max_length: int,
     skip_bad: bool,
     counts: Counter[str],
+    positions: int | None = None,
 ) -> list[Encoded]:
     """Return all groups as token ids; count truncated completions and skipped groups in `counts`.
 
-    Raises ConfigError where prompts leave no room for completions, unless `skip_bad` is set.
+    `positions` is the largest number of tokens that the model can read. Raises ConfigError where
+    prompts leave no room for completions, where a row is longer than `positions` or where the chat
+    template does not write all of it, unless `skip_bad` is set.
     """
     encoded: list[Encoded] = []
     bad: list[str] = []
-    for group in groups:
-        prompt = prompt_ids(group.prompt, tokenizer, group.where)
-        room = max_length - len(prompt)
-        if room < 1:
-            bad.append(
-                f"{group.where}: prompt must leave room for a completion within"
-                f" domain.max_length={max_length}, found {len(prompt)} tokens"
-            )
-            continue
-        whole = [completion_ids(group.prompt, c, tokenizer, group.where) for c in group.completions]
-        counts["truncated"] += sum(len(ids) > room for ids in whole)
-        sequences = [Sequence(prompt + ids[:room], len(prompt)) for ids in whole]
-        encoded.append(Encoded(sequences, group.labels, group.weight, group.scores))
+    for group in with_progress(groups, "encoding"):
+        try:
+            encoded.append(encode_group(group, tokenizer, max_length, positions, counts))
+        except BadRow as error:
+            bad.append(f"{group.where}: {error}")
     raise_for_bad_rows(bad, len(groups), skip_bad)
     counts["left out"] += len(bad)
     return encoded
+
+
+def encode_group(
+    group: Group,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    positions: int | None,
+    counts: Counter[str],
+) -> Encoded:
+    """Return a group as token ids; raises BadRow where it does not fit."""
+    whole = [
+        completed_ids(group.prompt, completion, tokenizer, group.where, max_length)
+        for completion in group.completions
+    ]
+    sequences = [shorten(completed, max_length, positions) for completed in whole]
+    counts["truncated"] += sum(
+        found.cut or len(found.prompt) + len(found.completion) > max_length for found in whole
+    )
+    counts["opened otherwise"] += any(found.differs for found in whole)
+    digest = prompt_digest(group.prompt)
+    return Encoded(sequences, group.labels, group.weight, digest, group.scores)
+
+
+def shorten(completed: Completed, max_length: int, positions: int | None) -> Sequence:
+    """Return a sequence of at most `max_length` tokens; raises BadRow where it does not fit."""
+    prompt = len(completed.prompt)
+    if prompt >= max_length:
+        raise BadRow(
+            "prompt must leave room for a completion within"
+            f" domain.max_length={max_length}, found {prompt} tokens"
+        )
+    ids = (completed.prompt + completed.completion)[:max_length]
+    if positions is not None and len(ids) > positions:
+        raise BadRow(
+            f"{len(ids)} tokens, and the model reads at most {positions};"
+            f" domain.max_length={positions} truncates completions to that"
+        )
+    return Sequence(ids, prompt)
+
+
+def prompt_digest(prompt: Text) -> bytes:
+    """Return a digest that is equal for equal prompts, as text or as one message of the user."""
+    if not isinstance(prompt, str) and len(prompt) == 1 and set(prompt[0]) == {"role", "content"}:
+        prompt = prompt[0]["content"] if prompt[0]["role"] == "user" else prompt
+    text = prompt.strip() if isinstance(prompt, str) else json.dumps(prompt, sort_keys=True)
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=12).digest()
 
 
 def weighed(groups: list[Encoded]) -> list[Encoded]:

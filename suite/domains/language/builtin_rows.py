@@ -101,8 +101,8 @@ def judged_rows(
     folder: Path, task: Task, settings: BuiltinConfig, *, held_out: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Yield the model's own completions of a prompt, each with score 1 if it is right, else 0."""
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     generator = torch.Generator().manual_seed(SEED)
     prompts, samples = (
         task.prompts(settings.prompts, generator, held_out=held_out),

@@ -26,6 +26,9 @@ class LoraConfig:
     alpha: float = key(32.0, "the scale of the adapters is alpha / rank", above=0)
     head: bool = key(False, "whether the last layer has an adapter")
     merge: bool = key(False, "write the whole trained model, with adapters merged into its weights")
+    merged_dtype: Literal["loaded", "float32"] = key(
+        "loaded", "type of the merged weights; `loaded` is domain.dtype, which may round"
+    )
 
 
 @dataclass
@@ -65,7 +68,7 @@ def check_dtype(dtype: str, lora: LoraConfig) -> None:
 
 def check_there(name: str, path: str | None) -> None:
     """Raise ConfigError where a path that cannot be a name on the hub does not exist."""
-    looks_local = path is not None and path.endswith((".jsonl", ".parquet"))
+    looks_local = path is not None and path.endswith((".jsonl", ".json", ".parquet"))
     if (
         path is not None
         and (looks_local or path.startswith((".", "/")))
@@ -79,7 +82,7 @@ def check_installed(path: str | None, lora: LoraConfig) -> None:
     from importlib.util import find_spec
 
     needed = {"transformers": True, "tokenizers": True, "peft": lora.rank > 0}
-    needed["datasets"] = path is not None and not path.endswith(".jsonl")
+    needed["datasets"] = path is not None and not path.endswith((".jsonl", ".json"))
     for name, wanted in needed.items():
         if wanted and find_spec(name) is None:
             raise ConfigError(f"{name} is not installed: pip install 'pmpo-suite[language]'")

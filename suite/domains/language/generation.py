@@ -8,8 +8,9 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from suite.config.fields import ConfigError
-from suite.domains.language.chat import prompt_ids
+from suite.domains.language.encoding import prompt_ids
 from suite.domains.language.io import Text, abbreviated
+from suite.domains.language.loading import longest_input
 from suite.domains.language.models import end_tokens
 from suite.domains.language.sampling import SampledTokens, sample
 from suite.domains.language.tasks.base import Task
@@ -32,12 +33,15 @@ def complete(
     slots: int = 512,
 ) -> SampledTokens:
     """Sample completions of each prompt; with `split`, every rank has its own prompts."""
-    if prompts and all(isinstance(prompt, str) for prompt in prompts):
-        ids = tokenizer(list(prompts))["input_ids"]
-    else:
-        ids = [prompt_ids(prompt, tokenizer, "a prompt") for prompt in prompts]
+    ids = [prompt_ids(prompt, tokenizer, "a prompt") for prompt in prompts]
     if not all(ids):
         raise ConfigError("a prompt must have tokens; found an empty one")
+    positions, longest = longest_input(model), max(map(len, ids), default=0)
+    if positions is not None and longest + max_new_tokens > positions:
+        raise ConfigError(
+            f"a prompt and {max_new_tokens} new tokens must fit into the model's {positions}"
+            f" positions, found a prompt of {longest} tokens"
+        )
     return sample(
         *(model, ids, samples, max_new_tokens, generator),
         ends=end_tokens(model, tokenizer),

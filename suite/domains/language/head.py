@@ -43,10 +43,11 @@ class Head:
     def of(cls, model: PreTrainedModel, temperature: float = 1.0) -> "Head":
         """Return the head of a causal language model of transformers, with peft's adapter on it."""
         layer: Any = model.get_output_embeddings()
-        config = model.config
+        config = model.config.get_text_config()
         scale = getattr(config, "logit_scale", None) or 1.0
         scale /= getattr(config, "logits_scaling", None) or 1.0
         cap = getattr(config, "final_logit_softcapping", None)
+        cap = cap or getattr(config, "logits_soft_cap", None)  # RecurrentGemma's
         adapter = None
         if hasattr(layer, "lora_A"):
             if layer.active_adapters and not layer.disable_adapters:
@@ -62,7 +63,8 @@ class Head:
         if self.adapter is None:
             return None
         down, _, scale = self.adapter
-        return linear(hidden.to(down.dtype), down) * scale
+        with torch.autocast(hidden.device.type, enabled=False):  # as in `logits`
+            return linear(hidden.to(down.dtype), down) * scale
 
     def logits(self, hidden: Tensor, low: Tensor | None, vocabulary: int) -> Tensor:
         """Return the logits of the first `vocabulary` entries, [T, V] in float32 or better."""

@@ -1,5 +1,6 @@
 """Judges of completions: a task's rule, a function by import path, or a reward model."""
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -8,19 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-)
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from suite.config.fields import ConfigError
 from suite.config.registry import imported
-from suite.domains.language.chat import prompt_ids, template
+from suite.domains.language.chat import freeze_date, moment_of
+from suite.domains.language.encoding import conversation_ids
 from suite.domains.language.generation import Judge, complete, decode, judge_completions, task_judge
 from suite.domains.language.io import Text
-from suite.domains.language.models import Pair, causal_lm, loading
+from suite.domains.language.loading import check_tokenizer, load_network, load_tokenizer
+from suite.domains.language.models import Pair, causal_lm
 from suite.domains.language.online_config import LMConfig
 from suite.domains.language.tasks.base import Task
 from suite.system.cache import cached
@@ -58,15 +56,15 @@ class RewardModel:
     """A sequence classifier of one output, over prompt and completion."""
 
     def __init__(self, name: str | Path, pair: Pair) -> None:
-        with loading(f"domain.judge={name}", str(name)):
-            self.tokenizer = AutoTokenizer.from_pretrained(name)
-            self.model: Any = AutoModelForSequenceClassification.from_pretrained(name)
+        self.tokenizer = load_tokenizer(str(name), "domain.judge")
+        kind = AutoModelForSequenceClassification
+        self.model: Any = load_network(kind, str(name), "domain.judge")
+        check_tokenizer(self.tokenizer, self.model, f"domain.judge={name}")
+        freeze_date(self.tokenizer, moment_of(pair.tokenizer))
         outputs = self.model.config.num_labels
         if outputs != 1:
             raise ConfigError(f"domain.judge={name} must have one output, found {outputs}")
         self.model.eval().requires_grad_(False).to(causal_lm(pair.policy).device)
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token_id = self.tokenizer.eos_token_id or 0
         self.model.config.pad_token_id = self.tokenizer.pad_token_id
 
     def __call__(self, prompts: Sequence[Text], texts: Sequence[str]) -> list[float]:
@@ -90,11 +88,7 @@ class RewardModel:
 
     def ids(self, prompt: Text, text: str) -> list[int]:
         """Return the tokens of prompt and completion, with an end token."""
-        if isinstance(prompt, str):
-            end = self.tokenizer.eos_token or ""
-            return prompt_ids(prompt + text + end, self.tokenizer, "a prompt")
-        answer = {"role": "assistant", "content": text}
-        return template([*prompt, answer], self.tokenizer, "a prompt", prompts_answer=False)
+        return conversation_ids(prompt, text, self.tokenizer, "a prompt")
 
 
 def reward_model_folder(
@@ -118,8 +112,9 @@ def learn_reward(settings: LMConfig, task: Task, pair: Pair, start: Path, folder
     scores = scores + training.noise * torch.randn(len(scores), generator=generator)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
-        body = AutoModelForCausalLM.from_pretrained(start)
-        config = AutoConfig.from_pretrained(start, num_labels=1)
+        body = load_network(AutoModelForCausalLM, str(start), "domain.model.path")
+        config = copy.deepcopy(body.config)
+        config.num_labels = 1
         reward = AutoModelForSequenceClassification.from_config(config)
         reward.base_model.load_state_dict(body.base_model.state_dict())
     reward.save_pretrained(folder)

@@ -1,6 +1,8 @@
 """Models from folders or the hub: all weights and a frozen copy, or adapters over shared ones."""
 
 import copy
+import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,6 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from transformers import (
     AutoModelForCausalLM,
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -20,7 +21,17 @@ from typing_extensions import override
 
 from suite.config.fields import ConfigError
 from suite.domains.language.config import Attention, LoraConfig
+from suite.domains.language.loading import (
+    adapter_base,
+    check_tokenizer,
+    language_part,
+    load_network,
+    load_tokenizer,
+)
+from suite.domains.language.merging import merged
 from suite.system import distributed
+
+logger = logging.getLogger(__name__)
 
 
 class Pair(NamedTuple):
@@ -29,6 +40,8 @@ class Pair(NamedTuple):
     policy: nn.Module
     reference: nn.Module
     tokenizer: PreTrainedTokenizerBase
+    written_whole: bool = False
+    """Whether adapters are merged into what is written."""
 
 
 class LoadSettings(Protocol):
@@ -44,55 +57,128 @@ class Networks(nn.Module):
     """Policy and reference as one module, for functions that need both.
 
     Where the module is sharded over ranks, embeddings and heads are whole only during a call.
+    Sampling, evaluation and training compute in the same precision, as each is such a call.
     """
 
-    def __init__(self, policy: nn.Module, reference: nn.Module) -> None:
+    def __init__(self, policy: nn.Module, reference: nn.Module, precision: str) -> None:
         super().__init__()
         self.policy = policy
         self.reference = reference
+        self.mixed = precision == "bf16-mixed"
 
     @override
     def forward(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         """Call a function while all weights are whole, and return its result."""
-        return function(*arguments, **named)
+        if not self.mixed:
+            return function(*arguments, **named)
+        device = next(self.policy.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16):
+            return function(*arguments, **named)
 
 
 def load_pair(name: str, settings: LoadSettings, key: str, device: torch.device) -> Pair:
-    """Load model and tokenizer without running code of theirs; raises ConfigError."""
-    with loading(f"{key}={name}", name):
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        chosen = (
-            {} if settings.attention == "default" else {"attn_implementation": settings.attention}
-        )
-        model = AutoModelForCausalLM.from_pretrained(
-            name, dtype=getattr(torch, settings.dtype), **chosen
-        ).to(device)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token_id = tokenizer.eos_token_id or 0
+    """Load model and tokenizer without running code of theirs; raises ConfigError.
+
+    Both networks stay in evaluation mode, in training too: with dropout, policy and reference
+    would differ before the first step.
+    """
+    tokenizer = load_tokenizer(name, key)
+    chosen = {} if settings.attention == "default" else {"attn_implementation": settings.attention}
+    model = load_network(
+        AutoModelForCausalLM, name, key, dtype=getattr(torch, settings.dtype), **chosen
+    )
+    check_tokenizer(tokenizer, model, f"{key}={name}")
+    model.to(device).eval()  # type: ignore[arg-type]
+    freeze_other_inputs(model)
     if settings.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(model, key)
+    written_whole = settings.lora.merge or adapter_base(name, key) is not None
     if settings.lora.rank:
-        return Pair(with_adapters(model, settings.lora), nn.Module(), tokenizer)
+        adapted = with_adapters(model, settings.lora, key)
+        return Pair(adapted.eval(), nn.Module(), tokenizer, written_whole)
     reference = copy.deepcopy(model).requires_grad_(False).eval()
-    return Pair(model, reference, tokenizer)
+    return Pair(model, reference, tokenizer, written_whole)
 
 
-def with_adapters(model: PreTrainedModel, lora: LoraConfig) -> nn.Module:
+def freeze_other_inputs(model: PreTrainedModel) -> None:
+    """Freeze the weights that text never reaches, such as an encoder of images."""
+    if language_part(model) is not model:
+        read = {*language_part(model).parameters()}
+        head = model.get_output_embeddings()
+        read |= set() if head is None else {*head.parameters()}
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter in read)
+
+
+def checkpoint_activations(model: PreTrainedModel, key: str) -> None:
+    """Prepare a model for recomputing its activations, which `recomputing` switches on."""
+    try:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    except ValueError as error:
+        raise ConfigError(
+            f"domain.gradient_checkpointing must be false with {key} of type"
+            f" {model.config.model_type}: {error}"
+        ) from None
+    for layer in checkpointed_layers(model):  # their own dropout would act in training mode
+        for name, value in vars(layer).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(layer, name, 0.0)
+
+
+def checkpointed_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that can recompute their activations."""
+    return [m for m in model.modules() if getattr(m, "gradient_checkpointing", False) is True]
+
+
+@contextmanager
+def recomputing(model: nn.Module) -> Iterator[None]:
+    """Run checkpointed layers, and nothing below them, in the training mode that they ask for."""
+    layers = checkpointed_layers(model) if torch.is_grad_enabled() else []
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = False
+
+
+def with_adapters(model: PreTrainedModel, lora: LoraConfig, key: str) -> nn.Module:
     """Return the model with low-rank adapters on all linear layers, on the head where chosen."""
     import peft
 
-    # Without gradients of the inputs, checkpointed blocks would compute none.
-    model.enable_input_require_grads()  # type: ignore[operator]
+    log_layers_without_adapters(model)
     adapters = peft.LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         target_modules=linear_layers(model, lora.head),
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), warnings.catch_warnings():
         torch.manual_seed(0)
-        adapted: nn.Module = peft.get_peft_model(model, adapters)
+        # A head that shares the embedding's weight gets its own where the adapter is merged.
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`")
+        try:
+            adapted: nn.Module = peft.get_peft_model(model, adapters)
+        except ValueError as error:
+            raise ConfigError(
+                f"domain.lora.rank must be 0 with {key} of type {model.config.model_type}: {error}"
+            ) from None
     return adapted
+
+
+def log_layers_without_adapters(model: PreTrainedModel) -> None:
+    """Say which experts get no adapter: their weights are no linear layers."""
+    experts = [name for name, p in language_part(model).named_parameters() if "experts" in name]
+    linear = tuple(f"{name}." for name, m in language_part(model).named_modules()
+                   if isinstance(m, nn.Linear | Conv1D))  # fmt: skip
+    stacked = [name for name in experts if not name.startswith(linear)]
+    if stacked:
+        logger.info(
+            "domain.lora: adapters reach linear layers alone; %s weights of experts, such as %s,"
+            " stay as they are",
+            *(len(stacked), stacked[0]),
+        )
 
 
 def causal_lm(model: nn.Module) -> PreTrainedModel:
@@ -111,34 +197,18 @@ def as_reference(pair: Pair) -> Iterator[PreTrainedModel]:
         if not hasattr(policy, "disable_adapter"):
             yield causal_lm(pair.reference)
             return
-        training = policy.training
-        policy.eval()
         with policy.disable_adapter():
             yield causal_lm(policy)
-        policy.train(training)
 
 
 def linear_layers(model: PreTrainedModel, head: bool) -> list[str]:
     """Return the names of the layers that get adapters."""
-    output = model.get_output_embeddings()
+    output, read = model.get_output_embeddings(), {*language_part(model).modules()}
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and (head or module is not output)
+        if isinstance(module, nn.Linear | Conv1D) and (head if module is output else module in read)
     ]
-
-
-@contextmanager
-def loading(setting: str, name: str) -> Iterator[None]:
-    """Turn any error while a folder or a name on the hub is loaded into a ConfigError."""
-    try:
-        yield
-    except Exception as error:  # of the file system, the hub, or the configuration in there
-        message = (str(error).strip() or type(error).__name__).splitlines()[0]
-        local = Path(name).is_dir()
-        kind = "folder cannot be loaded" if local else "is no folder here, and no name"
-        hint = "" if local else " that the hub could serve; `hf download` fetches one"
-        raise ConfigError(f"{setting}: {kind}{hint}: {message}") from None
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -153,16 +223,23 @@ def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> li
     return sorted(ends)
 
 
-def save_pair(pair: Pair, folder: Path, merge: bool) -> None:
+def save_pair(pair: Pair, folder: Path, lora: LoraConfig) -> None:
     """Write model (or adapter) and tokenizer in the format of transformers and peft.
 
+    What began as an adapter is written whole, as a second adapter would be read without the first.
     All ranks must call it where the model is sharded over them; rank 0 writes.
     """
     policy: Any = pair.policy
-    if merge and hasattr(policy, "merge_and_unload"):
-        policy = copy.deepcopy(policy).merge_and_unload()
+    if pair.written_whole and hasattr(policy, "merge_and_unload"):
+        policy = copy.deepcopy(policy)
+        if lora.merged_dtype == "float32":
+            policy = policy.float()
+        hint = "domain.lora.merged_dtype=float32 writes it without this loss"
+        policy = merged(policy, "domain.lora.merge", hint)
     whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
     state = get_model_state_dict(policy, options=whole) if distributed.is_sharded(policy) else None
     if distributed.rank() == 0:
-        policy.save_pretrained(folder, state_dict=state)
+        # The embedding is never changed by adapters.
+        kept = {"save_embedding_layers": False} if hasattr(policy, "disable_adapter") else {}
+        policy.save_pretrained(folder, state_dict=state, **kept)
         pair.tokenizer.save_pretrained(folder)

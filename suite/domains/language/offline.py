@@ -25,11 +25,14 @@ from suite.domains.language.batching import (
     weighed,
 )
 from suite.domains.language.builtin_rows import builtin_data
+from suite.domains.language.chat import freeze_date
 from suite.domains.language.head import Statistics
+from suite.domains.language.loading import longest_input
 from suite.domains.language.models import Networks, causal_lm, load_pair, save_pair
 from suite.domains.language.offline_config import RowsConfig
 from suite.domains.language.schema import Group, load_rows
-from suite.domains.language.scoring import can_share_prompts, check_model, compare
+from suite.domains.language.scoring import can_share_prompts, check_model, check_start, compare
+from suite.domains.language.splitting import split_by_prompt, warn_of_leaks
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
 from suite.objectives.bounds import smallest_beta
 from suite.system import distributed
@@ -53,8 +56,9 @@ class Rows:
         assert name is not None  # the configuration was checked
         read = {key: load_rows(path, data, key) for key, path in data.files().items()}
         self.pair = load_pair(name, settings, "domain.model", parts.device)
-        self.policy, self.reference, self.tokenizer = self.pair
-        self.networks = Networks(self.policy, self.reference)
+        self.policy, self.reference, self.tokenizer = self.pair[:3]
+        freeze_date(self.tokenizer, parts.started)
+        self.networks = Networks(self.policy, self.reference, parts.precision)
         check_model(causal_lm(self.policy), "domain.model")
         self.prompt_sharing = can_share_prompts(causal_lm(self.policy), self.tokenizer.pad_token_id)
         counts: Counter[str] = Counter()
@@ -62,6 +66,8 @@ class Rows:
         rows, self.held_out = self.split(*encoded)
         self.learn_from(rows)
         self.log_summary(counts)
+        start = move_data_to_device(self.pack(self.rows[:2]), parts.device)
+        check_start(self.networks, self.pair, start.tokens, start.accept.numel(), "domain.model")
 
     def learn_from(self, rows: list[Encoded]) -> None:
         """Take the training rows, with the weights and labels of the whole; raises ConfigError."""
@@ -74,8 +80,11 @@ class Rows:
     def encode(self, groups: list[Group], bad: list[str], counts: Counter[str]) -> list[Encoded]:
         """Return groups as token ids; count truncated completions and skipped rows in `counts`."""
         length, skip_bad = self.settings.max_length, self.settings.data.skip_bad
-        encoded = encode(groups, self.tokenizer, length, skip_bad, counts)
+        limit = longest_input(causal_lm(self.policy))
+        encoded = encode(groups, self.tokenizer, length, skip_bad, counts, limit)
         counts["left out"] += len(bad)
+        if not encoded:
+            raise ConfigError("domain.data: no row is left")
         return encoded
 
     def split(
@@ -83,12 +92,19 @@ class Rows:
     ) -> tuple[list[Encoded], list[Encoded]]:
         """Return training and evaluation groups; where `evaluation` is None, hold out a share.
 
-        The share is the same for every seed. Raises ConfigError where less than a batch is left.
+        The share is one of the prompts, with all their rows, and the same for every seed. Raises
+        ConfigError where no row is left for training.
         """
-        generator = torch.Generator().manual_seed(0)
-        shuffled = [groups[i] for i in torch.randperm(len(groups), generator=generator).tolist()]
-        count = 0 if evaluation else round(self.settings.data.held_out * len(groups))
-        held_out, rows = evaluation or shuffled[:count], shuffled[count:]
+        share = 0.0 if evaluation else self.settings.data.held_out
+        held_out, rows = split_by_prompt(groups, share)
+        if evaluation:
+            held_out = evaluation
+            warn_of_leaks(rows, held_out)
+        elif share and not held_out:
+            logger.warning(
+                "domain.data.held_out=%g of %s prompts is none: the evaluation is on training rows",
+                *(share, len({group.prompt for group in rows})),
+            )
         if not rows:
             raise ConfigError(
                 f"domain.data.held_out={self.settings.data.held_out:g} leaves no rows to train on,"
@@ -116,6 +132,14 @@ class Rows:
             raise ConfigError(f"feedback={mode} needs {kind[mode]} completions, and none is")
         return Shares(accepted, rejected)
 
+    @property
+    def visible_feedback(self) -> str:
+        """The key `feedback`, or, where labels of one kind alone are there, that kind."""
+        accepted, rejected = self.shares
+        if accepted and rejected:
+            return self.label_noise.mode
+        return "positive" if accepted else "negative"
+
     def with_visible_labels(self, rows: list[Encoded]) -> list[Encoded]:
         """Return the rows with the labels that the learner sees, the same in every epoch."""
         generator = torch.Generator().manual_seed(self.seed)
@@ -131,14 +155,18 @@ class Rows:
         accepted, rejected = self.shares
         logger.info(
             "%s completions of %s groups: %.0f %% accepted, %.0f %% rejected; %s to %s tokens, half"
-            " below %s; %s truncated, %s rows left out; %s groups held out",
+            " below %s; %s truncated, %s rows left out, %s answers opened otherwise than the chat"
+            " template asks for one; %s groups held out",
             *(len(lengths), len(self.rows), 100 * accepted, 100 * rejected),
             *(lengths[0], lengths[-1], lengths[len(lengths) // 2]),
-            *(counts["truncated"], counts["left out"], len(self.held_out)),
+            *(counts["truncated"], counts["left out"], counts["opened otherwise"]),
+            len(self.held_out),
         )
-        if self.label_noise.mode == "mixed" and not (accepted and rejected):
-            kind, alone = ("accepted", "positive") if accepted else ("rejected", "negative")
-            logger.info("all labels are %s: they train as under feedback=%s", kind, alone)
+        if self.visible_feedback != self.label_noise.mode:
+            kind = "accepted" if accepted else "rejected"
+            logger.info(
+                "all labels are %s: they train as under feedback=%s", kind, self.visible_feedback
+            )
         if rejected and self.label_noise.mode != "positive":
             logger.info(
                 "rejected completions need β of at least 1/Z0 = %.3g in expectation; over many"
@@ -230,7 +258,7 @@ class Rows:
 
     def save(self, folder: Path) -> None:
         """Write model (or adapter), tokenizer and model card."""
-        save_pair(self.pair, folder, self.settings.lora.merge)
+        save_pair(self.pair, folder, self.settings.lora)
 
     def state_dict(self) -> dict[str, Any]:
         """Return epoch and position in the rows."""

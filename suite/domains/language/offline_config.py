@@ -25,13 +25,18 @@ class DataConfig:
 
     path: str | None = key(
         None,
-        "a .jsonl or .parquet file, a folder that `datasets` saved, or a name on the hub; without"
-        " one, judged completions of the built-in small model",
+        "a .jsonl, .json or .parquet file, a folder of such files or that `datasets` saved, or a"
+        " name on the hub; without one, judged completions of the built-in small model",
     )
     eval_path: str | None = key(
         None, "rows for evaluation, in the same formats; without them a share of the other rows"
     )
     split: str = key("train", "split of a folder or of a name on the hub")
+    eval_split: str | None = key(
+        None,
+        "split of eval_path; by default the first of test, validation and `split` that there is,"
+        " and never `split` of the same path",
+    )
     skip_bad: bool = key(False, "skip rows that do not fit")
     scores: Literal["mean", "threshold", "ranks"] = key(
         "mean", "accept above the mean score of the prompt, by a threshold, or by rank"
@@ -50,6 +55,17 @@ class DataConfig:
         """Return the paths of the files to read, by key."""
         paths = {"path": self.path, "eval_path": self.eval_path}
         return {name: path for name, path in paths.items() if path is not None}
+
+    def splits(self, name: str) -> list[str]:
+        """Return the splits from which the path of a key is read: the first that there is."""
+        if name == "path":
+            return [self.split]
+        if self.eval_split is not None:
+            return [self.eval_split]
+        other = ["test", "validation"]
+        if self.eval_path == self.path:
+            return [split for split in other if split != self.split]
+        return [*other, *([self.split] if self.split not in other else [])]
 
 
 @dataclass
@@ -73,10 +89,10 @@ class RowsConfig(DomainConfig):
     """Rows of prompts, completions and feedback on them."""
 
     implementation: ClassVar[str] = "suite.domains.language.offline:Rows"
-    revision: ClassVar[int] = 2
     batch_size_key: ClassVar[str | None] = "batch_size"
     shardable: ClassVar[bool] = True
     has_scores: ClassVar[bool] = False
+    revision: ClassVar[int] = 2
     name: Literal["rows"] = key("rows", "this domain")
     data: DataConfig = section(DataConfig, "the rows")
     model: str | None = key(
@@ -119,6 +135,11 @@ class RowsConfig(DomainConfig):
     def why_reference_is_frozen(self) -> str | None:
         """With adapters the reference is the model without them."""
         return frozen_by(self.lora)
+
+    def inputs(self) -> dict[str, str]:
+        """Name the rows and the model."""
+        files = {f"data.{name}": path for name, path in self.data.files().items()}
+        return files | ({} if self.model is None else {"model": self.model})
 
     def card(self) -> Card:
         """Say which rows taught the model."""

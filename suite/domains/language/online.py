@@ -12,6 +12,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from suite.config.contracts import DomainParts
+from suite.domains.language.chat import freeze_date
 from suite.domains.language.generation import complete, decode, judge_completions, task_judge
 from suite.domains.language.head import Statistics
 from suite.domains.language.io import Text
@@ -21,7 +22,7 @@ from suite.domains.language.online_config import LMConfig
 from suite.domains.language.packing import Sequence, Tokens, pack
 from suite.domains.language.pretraining import reference_folder
 from suite.domains.language.sampling import SampledTokens
-from suite.domains.language.scoring import can_share_prompts, check_model, compare
+from suite.domains.language.scoring import can_share_prompts, check_model, check_start, compare
 from suite.domains.language.tasks import build_task, prompt_file
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
 from suite.feedback.labelling import label_scores
@@ -57,8 +58,9 @@ class LanguageModel:
             assert self.task is not None  # the configuration was checked
             start = str(reference_folder(settings, self.task, parts.cache / "references"))
         self.pair = load_pair(start, settings, "domain.model.path", parts.device)
-        self.policy, self.reference, self.tokenizer = self.pair
-        self.networks = Networks(self.policy, self.reference)
+        self.policy, self.reference, self.tokenizer = self.pair[:3]
+        freeze_date(self.tokenizer, parts.started)
+        self.networks = Networks(self.policy, self.reference, parts.precision)
         check_model(causal_lm(self.policy), "domain.model.path")
         self.prompt_sharing = can_share_prompts(causal_lm(self.policy), self.tokenizer.pad_token_id)
         self.judge = build_judge(settings, self.task, self.pair, Path(start), parts.cache)
@@ -66,6 +68,10 @@ class LanguageModel:
         self.eval_seed = parts.seed + 1_000_000
         evaluation = torch.Generator().manual_seed(self.eval_seed)
         self.held_out = self.draw(evaluation, settings.eval_prompts, held_out=True)
+        start = move_data_to_device(self.held_out, parts.device)
+        check_start(
+            *(self.networks, self.pair, start.tokens, start.score.numel(), "domain.model.path")
+        )
         self.initial_logp = self.measure().reference_logp
         first = self.draw(self.generator, settings.share_prompts, held_out=False)
         self.true_shares = RunningShares(first.labels.shares(), SHARE_WINDOW)
@@ -247,7 +253,7 @@ class LanguageModel:
 
     def save(self, folder: Path) -> None:
         """Write the trained policy as a folder that transformers (or peft) loads."""
-        save_pair(self.pair, folder, self.settings.lora.merge)
+        save_pair(self.pair, folder, self.settings.lora)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the random stream, the label shares, and the batches that were sampled ahead."""

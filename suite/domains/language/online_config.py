@@ -81,7 +81,10 @@ class LMConfig(DomainConfig):
     )
     slots: int = key(512, "completions that are sampled at a time", at_least=1)
     ahead: int = key(
-        1, "batches that are sampled together, before the reference may be updated", at_least=1
+        1,
+        "batches that are sampled together; where the reference is updated meanwhile, the later"
+        " ones were drawn from the one before",
+        at_least=1,
     )
     eval_prompts: int = key(512, "held-out prompts of an evaluation", at_least=1)
     share_prompts: int = key(
@@ -133,6 +136,14 @@ class LMConfig(DomainConfig):
     def why_reference_is_frozen(self) -> str | None:
         """With adapters the reference is the model without them."""
         return frozen_by(self.lora)
+
+    def inputs(self) -> dict[str, str]:
+        """Name the prompts, the model, and a judge that is a function or a model."""
+        judge = None if self.judge in ("exact", "learned") else self.judge
+        task = self.task if ":" in self.task else None
+        given = {"prompts_path": self.prompts_path, "judge": judge, "task": task}
+        given["model.path"] = self.model.path
+        return {name: value for name, value in given.items() if value is not None}
 
     def card(self) -> Card:
         """Say which prompts and which judge taught the model."""

@@ -31,7 +31,7 @@ class Tokens(NamedTuple):
 
 def pack(groups: list[list[Sequence]], pad: int, shared_prompts: bool) -> Tokens:
     """Pack sequences into rows; a prompt with all its completions may be one row."""
-    shared_prompts = shared_prompts and max(map(len, groups)) > 1
+    shared_prompts = shared_prompts and max(map(len, groups)) > 1 and all(map(one_prompt, groups))
     rows = groups if shared_prompts else [[sequence] for group in groups for sequence in group]
     longest = max(map(row_length, rows))
     columns: tuple[list[list[int]], ...] = ([], [], [])
@@ -64,6 +64,12 @@ def pack(groups: list[list[Sequence]], pad: int, shared_prompts: bool) -> Tokens
     return Tokens._make([*tensors, shared_prompts])
 
 
+def one_prompt(row: list[Sequence]) -> bool:
+    """Return whether sequences have the same prompt tokens: a token may end in the completion."""
+    first = row[0].ids[: row[0].prompt]
+    return all(s.prompt == row[0].prompt and s.ids[: s.prompt] == first for s in row[1:])
+
+
 def row_length(row: list[Sequence]) -> int:
     """Return the number of tokens of a row whose sequences share their prompt."""
     return row[0].prompt + sum(len(sequence.ids) - sequence.prompt for sequence in row)
@@ -80,7 +86,7 @@ def attention_mask(tokens: Tokens, model: PreTrainedModel) -> Any:
     itself = index[:, None] == index
     visible = (index[:, None] >= index) & ((key == 0) | (key == query)) | itself
     distance = tokens.positions[:, :, None] - tokens.positions[:, None, :]
-    config = model.config
+    config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
     window = getattr(config, "sliding_window", None)
     near = visible & (distance < window) if window else visible

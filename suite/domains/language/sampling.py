@@ -6,7 +6,9 @@ their slots, so that other prompts need not wait for long completions.
 Shapes: N sequences (B prompts × K samples), S slots in use, L cached tokens, V vocabulary.
 """
 
+import logging
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -15,10 +17,15 @@ from transformers import Cache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 from typing_extensions import override
 
+from suite.domains.language.head import Head
 from suite.system import distributed
+
+logger = logging.getLogger(__name__)
 
 FULL_ENOUGH = 0.75  # share of busy slots below which finished sequences are replaced
 GROWTH = 64  # tokens by which a cache grows at a time
+CACHED: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+"""Whether a model is sampled with a cache."""
 
 
 class SampledTokens(NamedTuple):
@@ -70,15 +77,22 @@ class Slots:
 
     def run(self, cache: Cache, ids: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """Return the logits after the last token, [S, V] from [S, tokens]."""
-        logits: Tensor = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        named: dict[str, Any] = {
+            "input_ids": ids,
+            "attention_mask": mask,
+            "position_ids": positions,
+            "past_key_values": cache,
+            "use_cache": True,
+        }
+        if torch.is_autocast_enabled(ids.device.type):
+            return self.head_logits(self.model.base_model(**named).last_hidden_state[:, -1])
+        logits: Tensor = self.model(**named, logits_to_keep=1).logits[:, -1]
         return logits.float() / self.temperature
+
+    def head_logits(self, states: Tensor) -> Tensor:
+        """Return logits from final states, [S, V] from [S, H], in the precision of training."""
+        head = Head.of(self.model, self.temperature)
+        return head.logits(states, head.low(states), len(head.weight))
 
     def add(self, prompts: list[list[int]], samples: int, first: int) -> None:
         """Run the model on each prompt once, for sequences numbered from `first` on."""
@@ -130,6 +144,81 @@ class Slots:
         self.drawn += 1
 
 
+class UncachedSlots(Slots):
+    """The same for models with a cache of another kind: a token costs a pass over its sequence."""
+
+    def __init__(self, model: PreTrainedModel, temperature: float) -> None:
+        super().__init__(model, temperature)
+        self.rows: list[list[int]] = []  # of S sequences
+
+    def read(self, rows: list[list[int]]) -> Tensor:
+        """Return the logits after the last token of each row, [N, V]."""
+        longest, device = max(map(len, rows)), self.model.device
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
+        last = torch.tensor([len(row) - 1 for row in rows], device=device)
+        states: Tensor = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        return self.head_logits(states[torch.arange(len(rows), device=device), last])
+
+    @override
+    def add(self, prompts: list[list[int]], samples: int, first: int) -> None:
+        logits = self.read(prompts).repeat_interleave(samples, 0)
+        self.rows = self.rows + [prompt for prompt in prompts for _ in range(samples)]
+        fresh = torch.arange(first, first + len(logits), device=self.sequence.device)
+        self.logits = torch.cat([self.logits, logits]) if len(self.sequence) else logits
+        self.sequence = torch.cat([self.sequence, fresh])
+        self.drawn = torch.cat([self.drawn, torch.zeros_like(fresh)])
+
+    @override
+    def keep(self, chosen: Tensor) -> None:
+        index = chosen.nonzero()[:, 0]
+        self.rows = [self.rows[i] for i in index.tolist()]
+        self.sequence, self.drawn = self.sequence[index], self.drawn[index]
+        self.logits = self.logits[index]
+
+    @override
+    def step(self, tokens: Tensor) -> None:
+        self.rows = [[*row, token] for row, token in zip(self.rows, tokens.tolist(), strict=True)]
+        self.logits = self.read(self.rows)
+        self.drawn += 1
+
+
+def slots_for(model: PreTrainedModel, temperature: float) -> Slots:
+    """Return slots with a cache where a trial shows that the model reads it right, else without."""
+    if model not in CACHED:
+        CACHED[model] = can_cache(model)
+        if not CACHED[model]:
+            logger.info(
+                "models of type %s are sampled without a cache, by a pass over all for each token",
+                model.config.model_type,
+            )
+    return Slots(model, temperature) if CACHED[model] else UncachedSlots(model, temperature)
+
+
+@torch.no_grad()
+def can_cache(model: PreTrainedModel) -> bool:
+    """Tell whether the cache of `Slots` gives the logits that whole sequences give.
+
+    In the trial, prompts of different lengths run, one enters later, and one leaves.
+    """
+    embeddings: Any = model.get_input_embeddings()
+    ids = [i % len(embeddings.weight) for i in range(3, 14)]
+    whole, slots = UncachedSlots(model, 1.0), Slots(model, 1.0)
+    try:
+        for each in (whole, slots):
+            each.add([ids[:5], ids[5:7]], 1, 0)
+            for token in ids[:3]:
+                each.step(torch.full_like(each.sequence, token))
+            each.add([ids[7:10]], 1, 2)
+            each.step(torch.full_like(each.sequence, ids[3]))
+            each.keep(each.sequence > 0)
+            each.step(torch.full_like(each.sequence, ids[4]))
+    except Exception:  # each kind of model fails in its own way
+        return False
+    difference = (slots.logits - whole.logits).norm()
+    exact = model.dtype == torch.float32 and not torch.is_autocast_enabled(model.device.type)
+    return bool(difference <= (1e-3 if exact else 5e-2) * whole.logits.norm())
+
+
 @torch.no_grad()
 def sample(
     model: PreTrainedModel,
@@ -160,7 +249,7 @@ def sample(
     tokens = torch.zeros(count, max_new_tokens, dtype=torch.long, device=model.device)
     lengths = torch.zeros(count, dtype=torch.long, device=model.device)
     stops = torch.tensor(ends, device=model.device)
-    busy, begun = Slots(model, temperature), 0  # slots, and the number of prompts begun
+    busy, begun = slots_for(model, temperature), 0  # slots, and the number of prompts begun
     sharded = distributed.is_sharded(model)  # then all ranks must call the model equally often
     alive = torch.zeros(0, dtype=torch.bool, device=model.device)
     while True:

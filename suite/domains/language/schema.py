@@ -7,7 +7,8 @@ A row is one of
     {"prompt": …, "completions": […, …], "scores": [0.2, 0.9]}
 
 with an optional "weight" above 0. A completion with label 0 counts in the KL only. Prompts and
-completions are text, or lists of chat messages {"role": …, "content": …}.
+completions are text, or lists of chat messages {"role": …, "content": …}. A completion may repeat
+the prompt's messages. "tools" and "chat_template_kwargs" go to the chat template.
 """
 
 import math
@@ -22,8 +23,8 @@ from suite.domains.language.io import (
     abbreviated,
     raise_for_bad_rows,
     read_rows,
-    text_field,
 )
+from suite.domains.language.messages import answer_of, prompt_field, text_field
 from suite.domains.language.offline_config import DataConfig
 from suite.feedback.labelling import label_scores
 
@@ -48,7 +49,7 @@ def load_rows(path: str, settings: DataConfig, key: str = "path") -> tuple[list[
     """
     groups: list[Group] = []
     bad: list[str] = []
-    for where, row in read_rows(f"domain.data.{key}", path, settings.split):
+    for where, row in read_rows(f"domain.data.{key}", path, *settings.splits(key)):
         try:
             if isinstance(row, BadRow):
                 raise row
@@ -65,7 +66,7 @@ def parse(row: Any, settings: DataConfig, where: str) -> Group:
     """Return the group of a row; raises BadRow."""
     if not isinstance(row, dict):
         raise BadRow(f"expected an object with fields, found {type(row).__name__}")
-    prompt = text_field(row, "prompt")
+    prompt = prompt_field(row)
     weight = row.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
         raise BadRow(f"weight must be a number above 0, found {weight!r}")
@@ -74,17 +75,33 @@ def parse(row: Any, settings: DataConfig, where: str) -> Group:
         known = " or ".join(" and ".join(fields) for fields in FORMATS)
         raise BadRow(f"expected {known} beside prompt, found {', '.join(row) or 'nothing'}")
     if present[0] == FORMATS[0]:
-        return Group(
-            prompt, [text_field(row, "completion")], [parse_label(row["label"])], weight, where
-        )
+        label = parse_label(row["label"])
+        prompt, completions = answers(prompt, {"completion": text_field(row, "completion")})
+        return Group(prompt, completions, [label], weight, where)
     if present[0] == FORMATS[1]:
-        pair = [text_field(row, "chosen"), text_field(row, "rejected")]
-        return Group(prompt, pair, [1.0, -1.0], weight, where)
-    if not isinstance(row["completions"], list):
-        raise BadRow(f"completions must be a list, found {row['completions']!r}")
-    completions = [text_field({"completions": item}, "completions") for item in row["completions"]]
+        pair = {field: text_field(row, field) for field in FORMATS[1]}
+        prompt, completions = answers(prompt, pair)
+        return Group(prompt, completions, [1.0, -1.0], weight, where)
+    if not isinstance(row["completions"], list) or not row["completions"]:
+        raise BadRow(f"completions must be a list, found {abbreviated(row['completions'])}")
+    found = [text_field({"completions": item}, "completions") for item in row["completions"]]
+    prompt, completions = answers(
+        prompt, {f"completions[{number}]": item for number, item in enumerate(found)}
+    )
     labels = labels_of_scores(row["scores"], len(completions), settings)
     return Group(prompt, completions, labels, weight, where, [float(s) for s in row["scores"]])
+
+
+def answers(prompt: Text, completions: dict[str, Text]) -> tuple[Text, list[Text]]:
+    """Return the prompt and the answers to it, from completions by field; raises BadRow.
+
+    A prompt of text becomes messages where a completion is the whole conversation.
+    """
+    parts = [answer_of(prompt, completion, field) for field, completion in completions.items()]
+    prompts = [found for found, _ in parts if not isinstance(found, str)]
+    if any(found != prompts[0] for found in prompts):
+        raise BadRow(f"{' and '.join(completions)} must answer the same messages")
+    return prompts[0] if prompts else prompt, [answer for _, answer in parts]
 
 
 def parse_label(value: Any) -> float:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from suite.config.fields import ConfigError
 from suite.domains.language.head import Head, Statistics, token_statistics
-from suite.domains.language.models import Pair, as_reference, causal_lm
+from suite.domains.language.models import Networks, Pair, as_reference, causal_lm, recomputing
 from suite.domains.language.packing import Sequence, Tokens, attention_mask, pack
 from suite.feedback.feedback import TokenFeedback
 from suite.system.timing import add_count, timed
@@ -39,7 +39,8 @@ def compare(
         reference_head = Head.of(model, temperature)
     with timed("policy"):
         model = causal_lm(pair.policy)
-        states, head = completion_states(model, tokens), Head.of(model, temperature)
+        with recomputing(model):
+            states, head = completion_states(model, tokens), Head.of(model, temperature)
         per_token = token_statistics(
             *(states, head, reference_states, reference_head, tokens.targets),
             divergence=divergence,
@@ -64,16 +65,62 @@ def completion_states(model: PreTrainedModel, tokens: Tokens) -> Tensor:
 
 @torch.no_grad()
 def check_model(model: PreTrainedModel, key: str) -> None:
-    """Raise ConfigError where `Head` does not reproduce the logits of a model."""
-    ids = torch.arange(6, device=model.device)[None] % model.config.vocab_size
-    expected = model(input_ids=ids, use_cache=False).logits[0].float()
-    states: Tensor = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
-    head = Head.of(model)
-    logits = head.logits(states, head.low(states), expected.shape[-1])
-    if (logits - expected).norm() > tolerance(states) * expected.norm():
+    """Raise ConfigError where a model cannot be trained here, which a few tokens show.
+
+    `Head` must reproduce its logits, and no token may see those after it, nor the padding there.
+    """
+    vocabulary = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
+    ids = torch.arange(6, device=model.device)[None] % vocabulary
+    kind = f"{key}: models of type {model.config.model_type}"
+    try:
+        expected = model(input_ids=ids, use_cache=False).logits[0].float()
+        states, longer = (
+            model.base_model(input_ids=x, use_cache=False).last_hidden_state[0]
+            for x in (ids, torch.cat([ids, ids.flip(1)], 1))
+        )
+        head = Head.of(model)
+        logits = head.logits(states, head.low(states), expected.shape[-1])
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{kind} do not read plain tokens as is needed here: {message}") from None
+    if not close(longer[: len(states)], states):
         raise ConfigError(
-            f"{key}: models of type {model.config.model_type} make their logits in a way that is"
-            " not supported here"
+            f"{kind} must be causal, but their states depend on later tokens; a model that"
+            " generates text from left to right can be trained"
+        )
+    if logits.shape != expected.shape or not close(logits, expected):
+        raise ConfigError(f"{kind} make their logits in a way that is not supported here")
+
+
+def close(found: Tensor, expected: Tensor) -> bool:
+    """Tell whether two ways to compute the same tensor agree; NaN agrees with nothing."""
+    return bool((found - expected).norm() <= tolerance(expected) * expected.norm())
+
+
+@torch.no_grad()
+def check_start(networks: Networks, pair: Pair, tokens: Tokens, count: int, key: str) -> None:
+    """Raise ConfigError where policy and reference differ before the first step.
+
+    Both are the same model then, so that the KL is 0 up to rounding.
+    """
+    sums, per_token = networks(compare, pair, tokens, count)
+    raise_unless_equal(sums, per_token, causal_lm(pair.policy), networks.mixed, key)
+
+
+def raise_unless_equal(
+    sums: Statistics, per_token: TokenFeedback, model: PreTrainedModel, mixed: bool, key: str
+) -> None:
+    """Raise ConfigError where the KL or a token's log π is not that of equal models."""
+    if not len(per_token.logp):
+        return
+    kl = sums.kl.sum().item() / len(per_token.logp)
+    change = (per_token.logp - per_token.reference_logp).abs().max().item()
+    limit = 1e-3 if model.dtype == torch.float32 and not mixed else 5e-2
+    if not (abs(kl) <= limit and change <= 10 * limit):
+        raise ConfigError(
+            f"{key}: policy and reference must be equal before the first step, found a KL of"
+            f" {kl:.3g} per token and log π changed by up to {change:.3g}; the causes are dropout"
+            " or noise that acts in evaluation mode, or an adapter that one of them lacks"
         )
 
 
@@ -86,18 +133,15 @@ def tolerance(states: Tensor) -> float:
 def can_share_prompts(model: PreTrainedModel, pad: int) -> bool:
     """Tell, by trying, whether a model's completions may share their prompt; masks differ."""
     prompt = [pad] * 3
-    group = [Sequence([*prompt, *range(k, k + 4)], 3) for k in range(3)]
+    vocabulary = len(model.get_input_embeddings().weight)  # type: ignore[arg-type]
+    group = [Sequence([*prompt, *(i % vocabulary for i in range(k, k + 4))], 3) for k in range(3)]
     if model.config._attn_implementation not in ("sdpa", "eager"):
         return False  # other implementations take no such mask
-    training = model.training
-    model.eval()
     try:
         alone, together = (
             completion_states(model, move_data_to_device(packed, model.device))
             for packed in (pack([group], pad, shared_prompts) for shared_prompts in (False, True))
         )
-    except (TypeError, ValueError, RuntimeError):  # models that take no such mask or positions
+    except Exception:  # models that take no such mask or positions, each with an error of its own
         return False
-    finally:
-        model.train(training)
-    return bool((alone - together).norm() <= tolerance(alone) * alone.norm())
+    return close(together, alone)

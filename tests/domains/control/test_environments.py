@@ -201,7 +201,10 @@ def test_evaluations_and_training_begin_no_episode_alike() -> None:
         ("wolker-walk", "near ones: walker-walk"),
         ("Pendulm-v1", "is no environment of Gymnasium; near ones: Pendulum-v1"),
         ("CartPole-v1", r"has actions Discrete\(2\); the control domain supports continuous ones"),
-        ("cartpole", "must be a Control Suite task such as walker-walk or a Gymnasium id"),
+        ("cartpole", "is no task of the Control Suite; near ones: cartpole-"),
+        ("walker walk", "must be a Control Suite task such as walker-walk, a Gymnasium id such"),
+        ("no_such_module:Mine-v0", "no_such_module cannot be imported .*ModuleNotFoundError"),
+        ("json:Mine-v0", "and importing json registered no Mine-v0"),
     ],
 )
 def test_an_unknown_or_unsuited_task_is_named_with_near_ones(task: str, message: str) -> None:

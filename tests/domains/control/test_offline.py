@@ -108,7 +108,10 @@ def test_a_d4rl_file_is_read_with_and_without_the_observations_that_followed(
     [
         ({"rewards": None}, r"no readable D4RL file: .*lacks rewards"),
         ({"actions": np.full((9, 1), 2.0)}, r"episode 0: actions must lie within .* found 2 times"),
-        ({"rewards": np.full(9, np.nan)}, r"episode 0: rewards must be finite"),
+        (
+            {"rewards": np.full(9, np.nan)},
+            r"bad.hdf5: rewards: must be finite numbers, found nan at step 0",
+        ),
     ],
 )
 def test_files_that_cannot_be_learned_from_are_refused(

@@ -27,7 +27,7 @@ def test_pairs_are_missing_where_rows_stand_alone(models: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("rows", "overrides", "message"),
     [
-        ([GOOD] * 9, ["feedback=negative"], "feedback=negative needs rejected .* none of the"),
+        ([GOOD] * 9, ["feedback=negative"], "feedback=negative needs rejected comp.*, and none is"),
         (
             [GOOD | {"prompt": "p" * 80}] * 4,
             [],

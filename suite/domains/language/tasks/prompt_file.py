@@ -6,7 +6,8 @@ from zlib import crc32
 import torch
 
 from suite.config.fields import ConfigError
-from suite.domains.language.io import BadRow, Text, raise_for_bad_rows, read_rows, text_field
+from suite.domains.language.io import BadRow, Text, raise_for_bad_rows, read_rows
+from suite.domains.language.messages import prompt_field
 from suite.domains.language.tasks.arithmetic import HELD_OUT_SHARE
 
 
@@ -43,6 +44,6 @@ def prompts_in(path: str) -> Iterator[Text | BadRow]:
                 raise row
             if not isinstance(row, dict):
                 raise BadRow(f"expected an object with fields, found {type(row).__name__}")
-            yield text_field(row, "prompt")
+            yield prompt_field(row)
         except BadRow as error:
             yield BadRow(f"{where}: {error}")
