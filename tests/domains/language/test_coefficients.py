@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from suite.config.schema import LabelNoiseConfig
+from suite.domains.language import batching
 from suite.domains.language.batching import Encoded, RowsBatch
 from suite.domains.language.head import Statistics
 from suite.domains.language.offline import Rows
@@ -105,6 +106,7 @@ def epoch_coefficients(
         return sums, TokenFeedback(each, reference, owner)
 
     monkeypatch.setattr(Rows, "compare", compare)
+    monkeypatch.setattr(batching, "WINDOW", 2)  # several windows in an epoch
     monkeypatch.setattr(distributed, "world_size", lambda: case.ranks)
     first = 0
     for rank in range(case.ranks):
