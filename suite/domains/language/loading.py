@@ -139,8 +139,7 @@ def longest_input(model: PreTrainedModel) -> int | None:
 
 def language_part(model: PreTrainedModel) -> nn.Module:
     """Return the part of a model that reads tokens, without the encoders of images or sound."""
-    if model.config.get_text_config() is model.config:
-        return model
-    decoder: Any = model.get_decoder()
-    assert isinstance(decoder, nn.Module)
-    return decoder
+    is_whole = model.config.get_text_config() is model.config
+    part: Any = model if is_whole else model.get_decoder()
+    assert isinstance(part, nn.Module)
+    return part
