@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from suite.config.examples import config_path, sweep_path
 from suite.config.fields import ConfigError
-from suite.system.exits import ExitCalled
 from suite.system.faults import disk_fault
 from suite.system.logs import silence_libraries
 from suite.system.signals import EXIT_STOPPED, Interrupted
@@ -272,11 +271,7 @@ def act_evaluate(options: argparse.Namespace) -> int:
     from suite.evaluate import evaluate
 
     silence_libraries()
-    try:
-        measured = evaluate(options.run, options.video)
-    except ExitCalled as error:
-        raise ConfigError(f"{options.run}: {error}") from error
-    for name, value in measured.items():
+    for name, value in evaluate(options.run, options.video).items():
         print(f"{name:20} {value:.6g}")
     if options.video:
         print(f"the video is {options.run / 'video.mp4'}; `suite report` embeds it")

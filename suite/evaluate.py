@@ -11,7 +11,7 @@ from suite.objectives.base import build_objective
 from suite.runs.checkpoints import NewestCheckpoint, newest_checkpoint
 from suite.runs.folder import RunFolder
 from suite.runs.inputs import warn_of_changes
-from suite.system.exits import exits_are_errors
+from suite.system.exits import ExitCalled, exits_are_errors
 from suite.training.module import PreferenceModule
 
 
@@ -29,8 +29,11 @@ def evaluate(path: Path, video: bool = False) -> dict[str, float]:
     if checkpoint.path is None:
         raise ConfigError(f"{run.checkpoints}: holds no whole checkpoint; train the run first")
     warn_of_changes(run, config)
-    with exits_are_errors():
-        return measured(run, config, checkpoint, video)
+    try:
+        with exits_are_errors():
+            return measured(run, config, checkpoint, video)
+    except ExitCalled as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def measured(

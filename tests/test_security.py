@@ -15,16 +15,19 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from suite.cli import main
 from suite.config.fields import ConfigError
 from suite.config.loading import load
+from suite.domains.language.loading import load_network
 from suite.report.page import write_report
 from suite.runs.folder import RunFolder
 from suite.sweeps.slurm_executor import batch_script
 from suite.sweeps.slurm_profile import load_profile
 from suite.sweeps.spec import load_sweep
 from tests.conftest import BASE, ROOT, SCHEDULE, TINY, Tiny
+from tests.docs.standins import write_model
 
 
 @pytest.mark.parametrize("method", ["train_dataloader", "feedback", "evaluate"])
@@ -76,6 +79,10 @@ def test_texts_of_a_profile_stay_on_their_lines(
     """Whatever stands in a profile or a name: refused, or the script has as many lines as ever."""
     monkeypatch.setattr("submitit.SlurmExecutor.affinity", lambda *_: 2)
 
+    base = ROOT / BASE["bandit"]
+    (tmp_path / "one.yaml").write_text(f"config: {base}\ngrids: {{a: {{seed: [0]}}}}\n")
+    named_plainly = load_sweep(tmp_path / "one.yaml")
+
     def script(place: str = "", text: str = "") -> str:
         profile: dict[str, Any] = {"options": {"comment": "a", "nice": "1"}, "account": "a"}
         if place in ("account", "python", "container"):
@@ -83,13 +90,11 @@ def test_texts_of_a_profile_stay_on_their_lines(
         elif place in ("comment", "option"):
             profile["options"] |= {"comment": text} if place == "comment" else {text: "1"}
         (tmp_path / "site.yaml").write_text(json.dumps(profile))
-        names = {place: text} if place in ("sweep", "results_dir") else {}
-        names = {"results_dir": str(tmp_path)} | names
-        sweep = load_sweep(tmp_path / "one.yaml", size=names)
-        return batch_script(sweep, load_profile(str(tmp_path / "site.yaml")))
+        named = named_plainly
+        if place in ("sweep", "results_dir"):
+            named = load_sweep(tmp_path / "one.yaml", size={place: text})
+        return batch_script(named, load_profile(str(tmp_path / "site.yaml")))
 
-    base = ROOT / BASE["bandit"]
-    (tmp_path / "one.yaml").write_text(f"config: {base}\ngrids: {{a: {{seed: [0]}}}}\n")
     draw, plain = random.Random(0), len(script().splitlines())
     breaks = ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\0", "\x1b", ""]
     places = ["account", "python", "container", "comment", "option", "sweep", "results_dir"]
@@ -191,6 +196,28 @@ def test_a_checkpoint_with_a_program_in_it_is_set_aside_and_not_run(
     assert not owned.exists()
     torch.load(folder.checkpoints / "last.ckpt.damaged-1", weights_only=False)
     assert owned.exists(), "the test's payload works"
+
+
+def test_weights_with_a_program_in_them_are_refused_and_it_is_not_run(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model")
+    (folder / "model.safetensors").unlink()
+    torch.save({"lm_head.weight": Payload(tmp_path / "owned")}, folder / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match=r"domain.model=.*model"):
+        load_network(AutoModelForCausalLM, str(folder), "domain.model")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_a_models_own_code_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    folder = write_model(tmp_path / "model")
+    (folder / "own.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'owned')!r})\n")
+    facts = json.loads((folder / "config.json").read_text())
+    names = ("AutoConfig", "AutoModelForCausalLM")
+    facts |= {"model_type": "own", "auto_map": {name: "own.Own" for name in names}}
+    (folder / "config.json").write_text(json.dumps(facts))
+    with pytest.raises(ConfigError, match=r"domain.model="):
+        load_network(AutoModelForCausalLM, str(folder), "domain.model")
+    assert not (tmp_path / "owned").exists()
 
 
 @pytest.mark.parametrize("value", ["${oc.env:HOME}", "a ${oc.decode:x}", "${oc.env:${sweep}}"])
