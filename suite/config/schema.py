@@ -139,9 +139,7 @@ class Config:
     def __post_init__(self) -> None:
         check_ranges(self)
         if not is_folder_name(self.sweep):
-            raise ConfigError(
-                f"sweep must be the name of one folder, in one line, found {self.sweep!r}"
-            )
+            raise ConfigError(f"sweep must be the name of one folder, found {self.sweep!r}")
         if not self.results_dir.isprintable():
             raise ConfigError(f"results_dir must be one line, found {self.results_dir!r}")
         self.trainer.check()
