@@ -20,6 +20,7 @@ from suite.commands import (
 )
 from suite.config.fields import ConfigError
 from suite.config.schema import Config
+from suite.domains.language.judge_function import allow_named
 from suite.system.logs import set_up_logging
 from suite.system.signals import EXIT_STOPPED
 from suite.system.terminal import forgiving_terminal, printable
@@ -44,6 +45,7 @@ def act(given: list[str]) -> int:
         if given[:1] == ["train"] and words and len(words) + 1 < len(given):
             return help_on_keys(words)
         options = parse(given)
+        allow_named(getattr(options, "overrides", []))
         code: int = options.act(options)
         return code
     except ConfigError as error:

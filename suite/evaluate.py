@@ -5,11 +5,13 @@ from pathlib import Path
 import torch
 
 from suite.config.fields import ConfigError
+from suite.config.schema import Config
 from suite.domains.base import HasFilm, build_domain
 from suite.objectives.base import build_objective
-from suite.runs.checkpoints import newest_checkpoint
+from suite.runs.checkpoints import NewestCheckpoint, newest_checkpoint
 from suite.runs.folder import RunFolder
 from suite.runs.inputs import warn_of_changes
+from suite.system.exits import ExitCalled, exits_are_errors
 from suite.training.module import PreferenceModule
 
 
@@ -27,6 +29,19 @@ def evaluate(path: Path, video: bool = False) -> dict[str, float]:
     if checkpoint.path is None:
         raise ConfigError(f"{run.checkpoints}: holds no whole checkpoint; train the run first")
     warn_of_changes(run, config)
+    try:
+        with exits_are_errors():
+            return measured(run, config, checkpoint, video)
+    except ExitCalled as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def measured(
+    run: RunFolder, config: Config, checkpoint: NewestCheckpoint, video: bool
+) -> dict[str, float]:
+    """Build the run's domain and networks, load the checkpoint, and evaluate."""
+    assert checkpoint.path is not None
+    path = run.path
     if video:
         config.domain.prepare_film()
     torch.set_num_threads(config.trainer.threads)

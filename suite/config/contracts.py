@@ -188,4 +188,5 @@ def import_path(path: str) -> Any:
 
 def short_name(name: str) -> str:
     """Return a name that can stand in a folder's name: of `package.module:ClassConfig`, `class`."""
-    return name.rpartition(":")[2].removesuffix("Config").lower() if ":" in name else name
+    short = name.rpartition(":")[2].removesuffix("Config").lower() if ":" in name else name
+    return short.replace("/", "-")

@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import Any
 
+MAX_NAME_BYTES = 255  # of a name in a folder
+
 
 class ConfigError(Exception):
     """A configuration that cannot run; the message is one sentence for the person who wrote it."""
@@ -27,6 +29,12 @@ def key(
     metadata = {"meaning": meaning, "kind": kind, **dict(facts)}
     metadata = {name: value for name, value in metadata.items() if value is not None}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def is_folder_name(name: str) -> bool:
+    """Tell whether a text names one folder, and stays within the line where it is written."""
+    is_short = len(name.encode("utf-8", "replace")) <= MAX_NAME_BYTES
+    return name.isprintable() and is_short and "/" not in name and name not in ("", ".", "..")
 
 
 def section(kind: type, meaning: str) -> Any:

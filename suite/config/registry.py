@@ -46,12 +46,17 @@ class Kind(NamedTuple):
     """The group of entry points of other packages."""
     base: type | None = None
     """What its class must be a subclass of."""
+    methods: tuple[str, ...] = ()
+    """What its class must have."""
 
 
 KINDS = {
     "domain": Kind("domain.name", DOMAINS, "pmpo_suite.domains", DomainConfig),
     "objective": Kind("objective.name", OBJECTIVES, "pmpo_suite.objectives", ObjectiveConfig),
-    "task": Kind("domain.task", TASKS, "pmpo_suite.tasks"),
+    "task": Kind(
+        *("domain.task", TASKS, "pmpo_suite.tasks"),
+        methods=("prompts", "demonstration", "score"),
+    ),
 }
 
 
@@ -118,7 +123,7 @@ def imported(key: str, name: str, path: str) -> Any:
     module, _, attribute = path.partition(":")
     try:
         return import_path(path)
-    except Exception as error:  # of somebody else's module, which may raise anything
+    except (Exception, SystemExit) as error:  # of somebody else's module
         shown = name if name == path else f"{name} ({path})"
         near = nearest_attribute(module, attribute) if isinstance(error, AttributeError) else ""
         raise ConfigError(
@@ -136,6 +141,9 @@ def check_class(what: Kind, name: str, chosen: Any) -> None:
     """Raise ConfigError unless an import led to a class that can be used."""
     if not isinstance(chosen, type):
         raise ConfigError(f"{what.key}={name} must be a class, found {type(chosen).__name__}")
+    for method in what.methods:
+        if not callable(getattr(chosen, method, None)):
+            raise ConfigError(f"{what.key}={name} must have the method {method}, and has none")
     if what.base is None:
         return
     settings: Any = chosen

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from omegaconf import MISSING
 
 from suite.config.contracts import short_name
-from suite.config.fields import ConfigError, check_ranges, key, section
+from suite.config.fields import ConfigError, check_ranges, is_folder_name, key, section
 from suite.config.signature import sign
 
 
@@ -138,8 +138,10 @@ class Config:
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if "/" in self.sweep or self.sweep in ("", ".", ".."):
+        if not is_folder_name(self.sweep):
             raise ConfigError(f"sweep must be the name of one folder, found {self.sweep!r}")
+        if not self.results_dir.isprintable():
+            raise ConfigError(f"results_dir must be one line, found {self.results_dir!r}")
         self.trainer.check()
         self.domain.check()
         self.objective.check(self.feedback, self.domain)
@@ -217,4 +219,10 @@ class Config:
     @property
     def run_name(self) -> str:
         """The run's folder: what a person looks for, and the signature."""
-        return f"{short_name(self.domain.task)}-{self.variant}-seed{self.seed}-{self.signature}"
+        name = f"{short_name(self.domain.task)}-{self.variant}-seed{self.seed}-{self.signature}"
+        if not is_folder_name(name):
+            raise ConfigError(
+                f"task {self.domain.task!r} and variant {self.variant!r} must be parts of a"
+                " folder's name"
+            )
+        return name

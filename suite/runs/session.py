@@ -15,6 +15,7 @@ from suite.runs.inputs import InputsChanged, check_inputs, check_loaded
 from suite.runs.lease import LeaseHeld
 from suite.runs.resume import check_summary, resume_point
 from suite.system import distributed
+from suite.system.exits import exits_are_errors
 from suite.system.faults import disk_fault
 from suite.system.logs import log_to_file
 from suite.system.signals import Interrupted, interruptible
@@ -156,7 +157,7 @@ def outcome_recorded(run: Session) -> Iterator[None]:
     """Turn a stop signal into the status `interrupted`; write an error to the run's summary."""
     rank = distributed.rank()
     try:
-        with interruptible():
+        with interruptible(), exits_are_errors():
             yield
     except Interrupted as interruption:
         if distributed.world_size() > 1:

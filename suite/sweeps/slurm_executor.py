@@ -13,7 +13,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from suite.config.fields import ConfigError
 from suite.sweeps.launching import set_worker_environment
 from suite.sweeps.slurm_jobs import Jobs
-from suite.sweeps.slurm_options import with_options
+from suite.sweeps.slurm_options import check_line, with_options
 from suite.sweeps.slurm_profile import Profile
 from suite.sweeps.spec import Sweep
 from suite.sweeps.worker import run_worker
@@ -25,8 +25,10 @@ SAME_NAMES = ("partition", "account", "qos", "constraint", "exclude", "mail_user
 def make_executor(sweep: Sweep, profile: Profile) -> submitit.SlurmExecutor:
     """Return an executor that submits with a profile's resources.
 
-    Changes this process's environment, which jobs inherit. Raises ConfigError without SLURM.
+    Changes this process's environment, which jobs inherit. Raises ConfigError without SLURM, and
+    for a folder whose name would not stay on its line of the batch script.
     """
+    check_line("the folder of the sweep", str(sweep.folder.absolute()))
     set_worker_environment(sweep)
     python = " ".join(text for text in (profile.container, profile.python) if text)
     if profile.container and not profile.python:

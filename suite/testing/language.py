@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from suite.config.registry import choose, imported
+from suite.config.registry import choose
+from suite.domains.language.judge_function import import_judge
 from suite.testing.shared import require
 
 DRAWN = 64
@@ -55,7 +56,7 @@ def check_judge(name: str, prompts: Sequence[str], completions: Sequence[str]) -
 
     `name` is the value of `domain.judge`. Raises as `check_task` does.
     """
-    judge: Any = imported("domain.judge", name, name)
+    judge = import_judge(name)
     scores = list(judge(prompts, completions))
     require(
         len(scores) == len(completions),

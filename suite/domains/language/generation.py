@@ -59,7 +59,7 @@ def judge_completions(
     repeated = [prompt for prompt in prompts for _ in range(samples)]
     try:
         scores = [float(score) for score in judge(repeated, texts)]
-    except Exception as error:  # of somebody else's code
+    except (Exception, SystemExit) as error:  # of somebody else's code
         message = f"{type(error).__name__}: {error}"
         raise ConfigError(
             f"domain.judge={name} failed on {len(texts)} completions: {message}"

@@ -12,11 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from suite.config.fields import ConfigError
-from suite.config.registry import imported
 from suite.domains.language.chat import freeze_date, moment_of
 from suite.domains.language.encoding import conversation_ids
 from suite.domains.language.generation import Judge, complete, decode, judge_completions, task_judge
 from suite.domains.language.io import Text
+from suite.domains.language.judge_function import import_judge, is_import_path
 from suite.domains.language.loading import check_tokenizer, load_network, load_tokenizer
 from suite.domains.language.models import Pair, causal_lm
 from suite.domains.language.online_config import LMConfig
@@ -39,17 +39,9 @@ def build_judge(
         if name == "exact":
             return task_judge(task)
         return RewardModel(reward_model_folder(settings, task, pair, start, cache), pair)
-    if ":" in name and not Path(name).exists():
+    if is_import_path(name):
         return import_judge(name)
     return RewardModel(name, pair)
-
-
-def import_judge(name: str) -> Judge:
-    """Import a function `package.module:name`; raises ConfigError."""
-    judge: Judge = imported("domain.judge", name, name)
-    if not callable(judge):
-        raise ConfigError(f"domain.judge={name} must be a function, found {type(judge).__name__}")
-    return judge
 
 
 class RewardModel:

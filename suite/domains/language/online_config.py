@@ -16,6 +16,7 @@ from suite.domains.language.config import (
     frozen_by,
     library_of,
 )
+from suite.domains.language.judge_function import import_judge, is_import_path
 
 
 @dataclass
@@ -70,7 +71,8 @@ class LMConfig(DomainConfig):
     judge: str = key(
         "exact",
         "the task's own rule (`exact`), a reward model trained by the suite (`learned`), a function"
-        " (`package.module:name`), or the folder or hub name of a reward model",
+        " of `prompts` and `completions` (`package.module:name`), or the folder or hub name of a"
+        " reward model",
     )
     labels: LabelRuleConfig = section(LabelRuleConfig, "how scores become labels")
     reward: RewardConfig = section(RewardConfig, "the learned reward model")
@@ -128,6 +130,8 @@ class LMConfig(DomainConfig):
         """Raise ConfigError where this machine lacks what the run needs."""
         check_installed(self.prompts_path, self.lora)
         check_there("domain.prompts_path", self.prompts_path)
+        if is_import_path(self.judge):
+            import_judge(self.judge)
 
     def samples_per_context(self) -> int:
         """Return K."""
