@@ -144,6 +144,11 @@ def parse_override(text: str) -> dict[str, Any]:
     except (OmegaConfBaseException, yaml.YAMLError) as error:
         raise ConfigError(f"override {text!r}: {first_line(error)}") from None
     nested: Any = Given(value.strip())
+    if name.strip() in GROUPS:  # a mapping, which also chooses the class of the other keys
+        try:
+            nested = parse_yaml(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {text!r}: {first_line(error)}") from None
     for part in reversed(name.strip().split(".")):
         nested = {part: nested}
     result: dict[str, Any] = nested
