@@ -35,7 +35,7 @@ class Given(Plain):
     """The value of an override as it was written; text for a key that holds text, else YAML."""
 
 
-class PlainLoader(yaml.SafeLoader):  # type: ignore[misc]
+class PlainLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """A loader that leaves plain words as they are, and takes no key twice."""
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
@@ -62,7 +62,7 @@ PlainLoader.add_constructor("!plain", lambda loader, node: Plain(node.value))
 
 def parse_yaml(text: str) -> Any:
     """Parse YAML; plain words come as Plain. Raises YAMLError, and ConfigError for a resolver."""
-    values = yaml.load(text, PlainLoader)
+    values = yaml.load(str(text), PlainLoader)  # libyaml takes no subclass of str
     if "${" not in text:
         return values
     check_resolvers(values, "")

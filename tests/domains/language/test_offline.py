@@ -135,7 +135,7 @@ def test_a_policy_that_cannot_be_written_is_told_and_written_by_the_same_command
         with pytest.raises(ExportError, match=r"policy cannot be written: .*No space left on dev"):
             train(config)
     run = RunFolder.of(config)
-    assert run.state() == "failed"
+    assert run.state() == "interrupted", "a full disk is no fault of the run"
     assert not (run.path / "policy").exists(), "not even half of it"
     steps = len(run.metrics())
     assert train(config)["status"] == "finished"
