@@ -8,7 +8,7 @@ import lightning.pytorch as L
 import torch
 
 from suite.config.schema import Config
-from suite.domains.base import build_domain
+from suite.domains.base import build_domain, feedback_of
 from suite.objectives.base import build_objective
 from suite.runs.session import session
 from suite.system import distributed
@@ -46,7 +46,8 @@ def train(config: Config, callbacks: Sequence[L.Callback] = ()) -> dict[str, Any
 
         domain = build_domain(config, run.folder.results_dir, run.started)
         run.inputs_loaded(config)
-        objective = build_objective(config.objective, config.feedback, domain.dimensions)
+        feedback = feedback_of(domain, config)
+        objective = build_objective(config.objective, feedback, domain.dimensions)
         warning = objective.warning(domain.shares)
         if warning and distributed.rank() == 0:
             logger.warning(warning)

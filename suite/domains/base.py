@@ -84,6 +84,16 @@ class HasDiagnostics(Protocol):
 
 
 @runtime_checkable
+class HasRecordedLabels(Protocol):
+    """A domain whose labels are all known before training."""
+
+    @property
+    def visible_feedback(self) -> str:
+        """The key `feedback`, or, where labels of one kind alone are visible, that kind."""
+        ...
+
+
+@runtime_checkable
 class HasExamples(Protocol):
     """A domain whose evaluations have examples."""
 
@@ -109,6 +119,11 @@ class HasNetworks(Protocol):
     def networks(self) -> nn.Module:
         """All networks as one module; every call of a network goes through it."""
         ...
+
+
+def feedback_of(domain: Domain, config: Config) -> str:
+    """Return which labels the objective will see: positive, negative or mixed."""
+    return domain.visible_feedback if isinstance(domain, HasRecordedLabels) else config.feedback
 
 
 def build_domain(config: Config, cache: Path, started: datetime | None = None) -> Domain:

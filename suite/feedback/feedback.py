@@ -36,11 +36,20 @@ class Feedback(NamedTuple):
     reference_logp: Tensor | None = None
     """[B, K] log π_ref(y|x), for objectives that compare with the reference."""
     score: Tensor | None = None
-    """[B, K] the judge's score, for objectives that use magnitudes or ranks."""
+    """[B, K] the judge's score, for objectives that use magnitudes or ranks; NaN where a context
+    has fewer than K samples."""
     kl_parts: GaussianKL | None = None
     """[B, D] each: `kl` per dimension in its mean and covariance part, of Gaussian policies."""
     tokens: TokenFeedback | None = None
     """The tokens of language models, whose sums are `logp`."""
+    weight: Tensor | None = None
+    """[B] weight ≥ 0 of each context, in its labels and its KL alike; None where all weigh 1."""
+
+    def weighted(self, values: Tensor) -> Tensor:
+        """Return values of the contexts times their weights, [B, ...] from [B, ...]."""
+        if self.weight is None:
+            return values
+        return values * self.weight.view(-1, *[1] * (values.ndim - 1))
 
 
 class Shares(NamedTuple):

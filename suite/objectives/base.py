@@ -50,9 +50,8 @@ class HasParameters(Protocol):
 class HasStrength(Protocol):
     """An objective of PMPO's kind, with α and β."""
 
-    @property
-    def alpha(self) -> float:
-        """Weight of accepted against rejected samples, in [0, 1]."""
+    def alpha_under(self, shares: "Shares") -> float:
+        """Return the weight of accepted against rejected samples, in [0, 1]."""
         ...
 
     def beta(self, shares: "Shares") -> float:

@@ -106,8 +106,9 @@ class PMPOConfig(ObjectiveConfig):
         return Strength(self.alpha_under(feedback), beta, self.covariance_weight)
 
     def alpha_under(self, feedback: str) -> float:
-        """Return α: as given, else what `feedback` implies."""
-        return ALPHA_OF_FEEDBACK[feedback] if self.alpha is None else self.alpha
+        """Return α: as given, else what `feedback` implies; one kind alone leaves no choice."""
+        given = self.alpha is not None and feedback == "mixed"
+        return self.alpha if given and self.alpha is not None else ALPHA_OF_FEEDBACK[feedback]
 
     def resolved(self, feedback: str) -> dict[str, Any]:
         """Return derived values that replace keys in the signature: equal runs sign equally."""

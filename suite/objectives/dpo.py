@@ -6,6 +6,7 @@ Shapes: B contexts, K samples per context. Source: arXiv 2305.18290, eq. 7.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -18,7 +19,7 @@ class DPOTerms(NamedTuple):
     """The loss and its diagnostics."""
 
     dpo: Tensor
-    """[] −log σ(β·Δ), a mean over the pairs of a context, then over contexts."""
+    """[] −log σ(β·Δ), a mean over the pairs of a context, then over contexts by their weights."""
     pair_accuracy: Tensor
     """[] share of pairs that the policy's implicit reward orders as the scores do."""
 
@@ -33,7 +34,8 @@ def dpo(feedback: Feedback, *, beta: float, pairs: str = "best_worst") -> DPOTer
 
     Pairs are ordered by `feedback.score` (accept − reject without scores). `best_worst` compares
     the first best with the first worst sample of a context, `all` every pair of unequal score.
-    A context whose scores are all equal holds no pair and contributes 0.
+    A context whose scores are all equal holds no pair and contributes 0. Samples whose score is NaN
+    are not there.
     Raises ValueError without reference log-probabilities, for contexts of one sample, or for
     unknown `pairs`.
     """
@@ -52,12 +54,14 @@ def dpo(feedback: Feedback, *, beta: float, pairs: str = "best_worst") -> DPOTer
     weight = valid.to(reward.dtype)
     loss = (weight * -logsigmoid(beta * difference)).sum(1) / weight.sum(1).clamp(min=1)
     correct = (weight * (difference > 0)).sum() / weight.sum().clamp(min=1)
-    return DPOTerms(loss.mean(), correct.detach())
+    return DPOTerms(feedback.weighted(loss).mean(), correct.detach())
 
 
 def best_against_worst(score: Tensor, reward: Tensor) -> tuple[Tensor, Tensor]:
     """Return which contexts hold a pair, and its reward difference; both [B, 1]."""
-    best, worst = score.argmax(1, keepdim=True), score.argmin(1, keepdim=True)
+    absent = score.isnan()
+    best = score.masked_fill(absent, -torch.inf).argmax(1, keepdim=True)
+    worst = score.masked_fill(absent, torch.inf).argmin(1, keepdim=True)
     valid = score.gather(1, best) > score.gather(1, worst)
     return valid, reward.gather(1, best) - reward.gather(1, worst)
 

@@ -74,16 +74,18 @@ def mpo(feedback: Feedback, *, duals: Duals, limits: Limits) -> MPOTerms:
         raise ValueError("mpo needs feedback.score and feedback.kl_parts")
     weights = (feedback.score / duals.temperature.detach()).softmax(1)
     mean, covariance = (
-        per_multiplier(part, multiplier)
+        per_multiplier(feedback.weighted(part), multiplier)
         for part, multiplier in zip(feedback.kl_parts, duals[1:], strict=True)
     )
     slack = duals.mean * (limits.mean - mean.detach())
     covariance_slack = duals.covariance * (limits.covariance - covariance.detach())
     return MPOTerms(
-        weighted=-(weights * feedback.logp).sum(1).mean(),
+        weighted=-feedback.weighted((weights * feedback.logp).sum(1)).mean(),
         constraints=(duals.mean.detach() * mean).sum()
         + (duals.covariance.detach() * covariance).sum(),
-        temperature_dual=temperature_dual(feedback.score, duals.temperature, limits.epsilon),
+        temperature_dual=temperature_dual(
+            feedback.score, duals.temperature, limits.epsilon, feedback.weight
+        ),
         multiplier_duals=slack.sum() + covariance_slack.sum(),
         temperature=duals.temperature.detach(),
         largest_weight=weights.amax(1).mean(),
@@ -92,13 +94,15 @@ def mpo(feedback: Feedback, *, duals: Duals, limits: Limits) -> MPOTerms:
     )
 
 
-def temperature_dual(score: Tensor, temperature: Tensor, epsilon: float) -> Tensor:
+def temperature_dual(
+    score: Tensor, temperature: Tensor, epsilon: float, weight: Tensor | None = None
+) -> Tensor:
     """Return η·(ε + mean over contexts of log mean_j exp(score_j / η)), [] from [B, K].
 
     Its minimum over η is where KL(w ‖ uniform) is ε on average (arXiv 1806.06920, eq. 4).
     """
     log_mean = (score / temperature).logsumexp(1) - math.log(score.shape[1])
-    return temperature * (epsilon + log_mean.mean())
+    return temperature * (epsilon + (log_mean if weight is None else weight * log_mean).mean())
 
 
 def per_multiplier(part: Tensor, multiplier: Tensor) -> Tensor:

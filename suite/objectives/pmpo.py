@@ -16,7 +16,8 @@ from suite.objectives.config import PMPOConfig
 
 DEFAULT_GUARD = 0.1  # ε of `auto`
 GUARDED_SHARE = 0.999  # share of rejections above which `auto` guards
-SMALLEST_SHARE = 1e-3  # keeps β finite where almost no sample is rejected
+SCARCE = 1e-3  # a label with a smaller share counts less, and not at all at a share of 0
+SCARCE_REJECTIONS = 0.05  # the same for rejections under `beta: auto`, whose β ends at their bound
 
 
 class PMPOTerms(NamedTuple):
@@ -54,11 +55,12 @@ def pmpo(
     share of each label is the divisor: sums split exactly over batches and ranks, and no single
     class has to be present (the choice for unpaired rows, K = 1, and for verifier labels).
 
-    Departures from the paper: `shares`; `divergence="reverse"`, with which `feedback.kl` holds
-    KL(π ‖ π_ref), which does not bound the negative term on fixed samples and is refused where
-    rejected samples count; and `covariance_weight`, the weight of the covariance part of a
-    Gaussian's KL. With 1, the paper's KL, the deviation shrinks at every update of the reference
-    until exploration ends (theory §5, §11).
+    Departures from the paper: `shares`; `feedback.weight`, under which all three terms are means;
+    `divergence="reverse"`, with which `feedback.kl` holds KL(π ‖ π_ref), which does not bound the
+    negative term on fixed samples and is refused where rejected samples count; and
+    `covariance_weight`, the weight of the covariance part of a Gaussian's KL. With 1, the paper's
+    KL, the deviation shrinks at every update of the reference until exploration ends (theory §5,
+    §11).
 
     With a `guard` ε a rejected token weighs at most (1 − ε)·β·π_ref(token). Then each token has an
     optimum, also on a fixed file, where a completion is rarer than its share (theory §12).
@@ -68,27 +70,28 @@ def pmpo(
     """
     check_arguments(feedback, alpha, beta, divergence)
     kl = feedback.kl if covariance_weight == 1 else weighted_kl(feedback, covariance_weight)
-    accepted = expectation(feedback.logp, feedback.accept, shares and shares.accept)
+    accepted = expectation(feedback, feedback.logp, feedback.accept, shares and shares.accept)
     logp = feedback.logp
     if guard is not None and alpha < 1:
         logp = guarded_logp(feedback, (1 - guard) * beta, (1 - alpha), shares)
-    rejected = expectation(logp, feedback.reject, shares and shares.reject)
+    rejected = expectation(feedback, logp, feedback.reject, shares and shares.reject)
     return PMPOTerms(
         accepted=-alpha * accepted,
         rejected=(1 - alpha) * rejected,
-        anchor=beta * kl.mean(),
+        anchor=beta * feedback.weighted(kl).mean(),
         # A constant tensor would be compiled again for every β.
         effective_mass=torch.ones(()) * effective_mass(alpha, beta),
     )
 
 
-def expectation(logp: Tensor, weight: Tensor, share: float | None) -> Tensor:
+def expectation(feedback: Feedback, logp: Tensor, label: Tensor, share: float | None) -> Tensor:
     """Return the weighted mean of log π over one label, [] from [B, K] and [B, K]."""
     if share is None:
-        total = weight.sum(1)
+        total = label.sum(1)
         # A context without this label contributes 0, and its gradient stays finite.
-        return ((weight * logp).sum(1) / total.where(total > 0, 1)).mean()
-    return (weight * logp).mean() / share if share > 0 else (weight * logp).sum() * 0
+        return feedback.weighted((label * logp).sum(1) / total.where(total > 0, 1)).mean()
+    summed = feedback.weighted(label * logp)
+    return summed.mean() / share if share > 0 else summed.sum() * 0
 
 
 def guarded_logp(
@@ -98,7 +101,9 @@ def guarded_logp(
     if feedback.tokens is None or shares is None:
         raise ValueError("guard needs feedback.tokens, of a language model, and shares")
     logp, reference_logp, owner = feedback.tokens
-    weight = strength / max(shares.reject, SMALLEST_SHARE) * feedback.reject.flatten()[owner]
+    # A context's weight counts in its KL too, and is no part of what is compared.
+    scale = strength / shares.reject if shares.reject > 0 else 0.0
+    weight = scale * feedback.reject.flatten()[owner]
     factor = allowed * reference_logp.exp() / weight.clamp(min=torch.finfo(weight.dtype).tiny)
     summed = logp.new_zeros(feedback.logp.numel()).index_add(0, owner, factor.clamp(max=1) * logp)
     return summed.view(feedback.logp.shape)
@@ -142,10 +147,22 @@ class BoundPMPO:
     feedback: str
     gaussian_policy: bool
 
+    def alpha_under(self, shares: Shares) -> float:
+        """Return α as given, or nearer to 1 where hardly anything is rejected.
+
+        There a rejected sample weighs less the fewer there are, so that β, which would be in
+        proportion to 1/Z0, has a ceiling; without rejections α is 1 and no β is needed, as under
+        `feedback: positive`. All this is continuous in the shares (theory §15).
+        """
+        scarce = SCARCE_REJECTIONS if isinstance(self.settings.beta, str) else SCARCE
+        if shares.reject >= scarce:
+            return self.alpha
+        return 1 - (1 - self.alpha) * (shares.reject / scarce) ** 2
+
     def beta(self, shares: Shares) -> float:
         """Return β as given, or margin·(1−α)/Z0 (theory §2)."""
         if isinstance(self.settings.beta, str):
-            return self.settings.margin * smallest_beta(self.alpha, shares.reject)
+            return self.settings.margin * smallest_beta(self.alpha_under(shares), shares.reject)
         return self.settings.beta
 
     def guard(self, shares: Shares) -> float | None:
@@ -156,21 +173,23 @@ class BoundPMPO:
 
     def __call__(self, feedback: Feedback, shares: Shares) -> PMPOTerms:
         """Return the loss terms of one batch."""
-        shares = clamp_shares(shares)
+        divisors = Shares(max(shares.accept, SCARCE), shares.reject)
         return pmpo(
             feedback,
-            alpha=self.alpha,
+            alpha=self.alpha_under(shares),
             beta=self.beta(shares),
-            shares=shares if self.settings.normalization == "shares" else None,
+            shares=divisors if self.settings.normalization == "shares" else None,
             divergence=self.settings.divergence,
             covariance_weight=self.settings.covariance_weight,
             guard=self.guard(shares),
         )
 
     def warning(self, shares: Shares) -> str | None:
-        """Return a warning where β is below (1−α)/Z0, the bound of theory §2, else None."""
-        shares = clamp_shares(shares)
-        beta, bound = self.beta(shares), smallest_beta(self.alpha, shares.reject)
+        """Return a warning where β is below (1−α)/Z0, the bound of theory §2, or at its ceiling."""
+        if isinstance(self.settings.beta, str) and 0 < shares.reject < SCARCE_REJECTIONS:
+            return self.scarcity(shares)
+        bound = smallest_beta(self.alpha_under(shares), shares.reject)
+        beta = self.beta(shares)
         if self.feedback == "positive" or beta >= bound or self.guard(shares) is not None:
             return None
         consequence = (
@@ -183,10 +202,17 @@ class BoundPMPO:
             " objective.beta=auto keeps it bounded"
         )
 
-
-def clamp_shares(shares: Shares) -> Shares:
-    """Return shares of at least 0.001, by which β and the means can be divided."""
-    return Shares(max(shares.accept, SMALLEST_SHARE), max(shares.reject, SMALLEST_SHARE))
+    def scarcity(self, shares: Shares) -> str | None:
+        """Return what `beta: auto` does where few samples are rejected, None where none count."""
+        if self.alpha == 1:
+            return None
+        whole = self.settings.margin * smallest_beta(self.alpha, shares.reject)
+        return (
+            f"objective.beta=auto would be {whole:.3g}, as {shares.reject:.2%} of the samples are"
+            " rejected, and hold the policy where it is: below"
+            f" {SCARCE_REJECTIONS:.0%} rejections count less, here with β = {self.beta(shares):.3g}"
+            f" and α = {self.alpha_under(shares):.3g}; a number for objective.beta keeps α"
+        )
 
 
 def bind(settings: PMPOConfig, feedback: str, dimensions: int | None) -> BoundPMPO:

@@ -17,7 +17,7 @@ class WeightedTerms(NamedTuple):
     """The loss and its diagnostics."""
 
     weighted: Tensor
-    """[] −w(A)·log π, a mean over samples."""
+    """[] −w(A)·log π, a mean over samples by the weights of their contexts."""
     mean_weight: Tensor
     """[] the mean of the weights."""
 
@@ -46,7 +46,7 @@ def weighted(
         factor = (advantage / temperature).exp().clamp(max=largest)
     else:
         raise ValueError(f"weight must be 'binary' or 'exp', found {weight!r}")
-    return WeightedTerms(-(factor * feedback.logp).mean(), factor.mean())
+    return WeightedTerms(-feedback.weighted(factor * feedback.logp).mean(), factor.mean())
 
 
 @dataclass(frozen=True)

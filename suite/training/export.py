@@ -103,4 +103,5 @@ def strength(objective: Objective, shares: Shares) -> dict[str, str]:
     """Return α and β at the end of training as text; empty for objectives without them."""
     if not isinstance(objective, HasStrength):
         return {}
-    return {"α": f"{objective.alpha:g}", "β": f"{objective.beta(shares):.3g}"}
+    alpha, beta = objective.alpha_under(shares), objective.beta(shares)
+    return {"α": f"{alpha:.3g}", "β": f"{beta:.3g}"}

@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from suite.config.schema import OptimizerConfig, ReferenceConfig, TrainerConfig
 from suite.domains.base import Domain, HasAuxiliaryLosses, HasNetworks
+from suite.feedback.feedback import Feedback
 from suite.objectives.base import HasParameters, Objective
 from suite.policies.reference import follow
 from suite.system import distributed
@@ -157,7 +158,7 @@ class PreferenceModule(L.LightningModule):
         loss = terms.loss + sum(auxiliary.values())
         metrics = {name: term.detach() for name, term in (terms._asdict() | auxiliary).items()}
         metrics["total"] = loss.detach()
-        metrics["kl"] = feedback.kl.detach()
+        metrics["kl"] = mean_kl(feedback)
         metrics["accepted_share"] = (feedback.accept > 0).float()
         metrics["rejected_share"] = (feedback.reject > 0).float()
         return loss, metrics
@@ -203,6 +204,14 @@ class PreferenceModule(L.LightningModule):
         self.step, self.ended = checkpoint["step"], checkpoint.get("ended", False)
         self.domain.load_state_dict(checkpoint["domain"])
         restore_random_state(checkpoint["random"])
+
+
+def mean_kl(feedback: Feedback) -> Tensor:
+    """Return the KL of each context, [B], or where they have weights their weighted mean, []."""
+    kl = feedback.kl.detach()
+    if feedback.weight is None:
+        return kl
+    return feedback.weighted(kl).sum() / feedback.weight.sum().clamp(min=1e-12)
 
 
 class StepStart:

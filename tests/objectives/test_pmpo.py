@@ -1,5 +1,7 @@
 """The function itself: equation 10 by hand, limits, splitting, precision, bad input, binding."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -7,8 +9,9 @@ from suite.config.fields import ConfigError
 from suite.domains.bandit.online_config import BanditConfig
 from suite.domains.language.online_config import LMConfig
 from suite.feedback.feedback import Feedback, Shares
+from suite.objectives.bounds import smallest_beta
 from suite.objectives.config import PMPOConfig
-from suite.objectives.pmpo import bind, pmpo
+from suite.objectives.pmpo import SCARCE_REJECTIONS, bind, pmpo
 from suite.policies.divergences import GaussianKL
 
 
@@ -141,16 +144,59 @@ def test_auto_beta_is_margin_times_the_bound_and_never_warns() -> None:
     assert terms.effective_mass.item() == pytest.approx(1.1 / 0.6 - 1)
 
 
-def test_shares_that_vanish_keep_beta_and_loss_finite_by_the_same_floor() -> None:
-    shares = Shares(1.0, 0.0)
-    objective = bind(PMPOConfig(), "mixed", None)
-    feedback = random_feedback()
-    assert objective.warning(shares) is None
-    assert objective.beta(Shares(1.0, 1e-3)) == pytest.approx(500.0)
-    terms = objective(feedback, shares)
-    rejected = (feedback.logp * feedback.reject).mean().item()
-    assert terms.rejected.item() == pytest.approx(0.5 * rejected / 1e-3, rel=1e-6)
-    assert terms.anchor.item() == pytest.approx(500 * feedback.kl.mean().item(), rel=1e-6)
+@pytest.mark.parametrize("beta", ["auto", 2.0])
+def test_rejections_that_vanish_leave_positive_feedback(beta: str | float) -> None:
+    feedback, settings = random_feedback(), PMPOConfig(beta=beta)
+    mixed, positive = bind(settings, "mixed", None), bind(settings, "positive", None)
+    accepted = feedback._replace(reject=torch.zeros_like(feedback.reject))
+    alone = Shares(1.0, 0.0)
+    assert mixed(accepted, alone).loss == positive(accepted, alone).loss
+    assert mixed.warning(alone) is None
+
+
+@pytest.mark.parametrize("mode", ["mixed", "negative"])
+@pytest.mark.parametrize("margin", [1.0, 1.5])
+def test_beta_by_itself_has_a_ceiling_stays_above_its_bound_and_has_no_jumps(
+    mode: str, margin: float
+) -> None:
+    objective = bind(PMPOConfig(margin=margin), mode, None)
+    shares = [Shares(1 - z, z) for z in torch.linspace(0, 1, 10_001, dtype=torch.float64).tolist()]
+    betas = [objective.beta(s) for s in shares]
+    alphas = [objective.alpha_under(s) for s in shares]
+    assert betas[0] == 0.0
+    assert alphas[0] == 1.0
+    assert max(betas) == pytest.approx(margin * (1 - objective.alpha) / SCARCE_REJECTIONS)
+    bounds = [smallest_beta(a, s.reject) for a, s in zip(alphas, shares, strict=True)]
+    assert all(b >= margin * bound for b, bound in zip(betas, bounds, strict=True))
+    steps = [abs(a - b) for a, b in itertools.pairwise(betas)]
+    assert max(steps) < 0.02 * max(betas)
+    assert objective.alpha_under(Shares(0.95, 0.05)) == objective.alpha, "exactly, where it counts"
+
+
+def test_the_ceiling_is_told() -> None:
+    warning = bind(PMPOConfig(margin=1.5), "mixed", None).warning(Shares(0.999, 0.001))
+    assert warning is not None
+    assert "objective.beta=auto would be 750, as 0.10% of the samples are rejected" in warning
+    assert bind(PMPOConfig(), "positive", None).warning(Shares(0.999, 0.001)) is None
+    assert bind(PMPOConfig(), "mixed", None).warning(Shares(0.9, 0.1)) is None
+
+
+def test_a_heavy_context_weighs_the_same_in_labels_and_kl_and_its_scale_is_left_to_the_domain() -> (
+    None
+):
+    feedback, shares = random_feedback(), Shares(0.5, 0.4)
+    contexts = len(feedback.kl)
+    weight = torch.linspace(0, 3, contexts)
+    for settings in (PMPOConfig(), PMPOConfig(normalization="context", beta=1.0)):
+        objective = bind(settings, "mixed", None)
+        whole = objective(feedback._replace(weight=weight), shares)
+        parts = [
+            objective(Feedback(*(f[i : i + 1] for f in feedback[:4])), shares)
+            for i in range(contexts)
+        ]
+        for name in ("accepted", "rejected", "anchor", "loss"):
+            mean = sum(w * getattr(p, name) for w, p in zip(weight, parts, strict=True)) / contexts
+            torch.testing.assert_close(getattr(whole, name), mean)
 
 
 def test_a_beta_below_the_bound_warns_with_both_numbers_unless_rejected_samples_are_hidden() -> (

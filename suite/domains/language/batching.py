@@ -4,7 +4,9 @@ Shapes: N sequences, L tokens of the longest.
 """
 
 import hashlib
+import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -29,6 +31,7 @@ class Encoded(NamedTuple):
     labels: list[float]  # above 0 accepted, below 0 rejected; the size is the label's weight
     weight: float
     prompt: bytes = b""  # a digest of the prompt as given: rows of one prompt stand together
+    scores: list[float] | None = None  # by which completions are ranked, in place of the labels
 
 
 class RowsBatch(NamedTuple):
@@ -37,7 +40,8 @@ class RowsBatch(NamedTuple):
     tokens: Tokens  # B·K sequences
     accept: Tensor  # [B, K]
     reject: Tensor  # [B, K]
-    scale: Tensor  # [] the weight of this batch
+    weight: Tensor  # [B] of each group, times the weight of the batch
+    score: Tensor  # [B, K], NaN where a group has fewer than K completions
 
 
 def encode(
@@ -83,7 +87,8 @@ def encode_group(
         found.cut or len(found.prompt) + len(found.completion) > max_length for found in whole
     )
     counts["opened otherwise"] += any(found.differs for found in whole)
-    return Encoded(sequences, group.labels, group.weight, prompt_digest(group.prompt))
+    digest = prompt_digest(group.prompt)
+    return Encoded(sequences, group.labels, group.weight, digest, group.scores)
 
 
 def shorten(completed: Completed, max_length: int, positions: int | None) -> Sequence:
@@ -111,15 +116,15 @@ def prompt_digest(prompt: Text) -> bytes:
     return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=12).digest()
 
 
-def equal_groups(groups: list[Encoded]) -> list[Encoded]:
-    """Return the groups if all have equally many completions, else each completion as a group."""
-    if len({len(group.sequences) for group in groups}) == 1:
-        return groups
-    return [
-        Encoded([sequence], [label], group.weight, group.prompt)
-        for group in groups
-        for sequence, label in zip(group.sequences, group.labels, strict=True)
-    ]
+def weighed(groups: list[Encoded]) -> list[Encoded]:
+    """Return the groups with weights in proportion, whose sum over completions is N·K.
+
+    N is the number of groups, and K that of the completions of the largest one. A mean over [N, K]
+    with 0 in the empty places is then the weighted mean over completions.
+    """
+    total = sum(group.weight * len(group.labels) for group in groups)
+    mean = total / (len(groups) * max(len(group.labels) for group in groups))
+    return [group._replace(weight=group.weight / mean) for group in groups]
 
 
 def epoch_batches(
@@ -127,42 +132,73 @@ def epoch_batches(
 ) -> list[list[int]]:
     """Return the batches of an epoch as indices, shuffled, with similar lengths in each batch.
 
-    A batch has `size` groups, or fewer where it would hold more than `tokens` tokens (0: no limit),
-    always a multiple of the number of ranks. Groups that fill no batch are left out of the epoch.
+    Every group is in one batch. Batches have nearly equal numbers of groups, at most `size`, or
+    fewer where they would hold more than `tokens` tokens (0: no limit).
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     shuffled = torch.randperm(len(groups), generator=generator).tolist()
-    lengths = [max(len(sequence.ids) for sequence in group.sequences) for group in groups]
     batches: list[list[int]] = []
-    for start in range(0, len(groups), WINDOW * size):
-        window = sorted(shuffled[start : start + WINDOW * size], key=lambda g: lengths[g])
-        while window:
-            count = count_within_budget(
-                window[:size], [lengths[g] * len(groups[g].sequences) for g in window], tokens
-            )
-            if len(window) < count or (not tokens and len(window) < size):
-                break
-            batches.append(window[:count])
-            window = window[count:]
+    for window in even_parts(shuffled, WINDOW * size):
+        batches += alike_in_length(groups, window, size, tokens)
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def count_within_budget(chosen: list[int], lengths: list[int], tokens: int) -> int:
-    """Return how many of the first groups fit into `tokens` tokens; lengths are in rising order."""
+def alike_in_length(
+    groups: list[Encoded], chosen: list[int], size: int, tokens: int
+) -> list[list[int]]:
+    """Return the chosen groups in batches of at most `size` groups and `tokens` tokens."""
+    lengths = {g: max(len(sequence.ids) for sequence in groups[g].sequences) for g in chosen}
+    ordered = sorted(chosen, key=lambda g: lengths[g])
+    if not tokens:
+        return even_parts(ordered, size)
+    batches: list[list[int]] = []
+    while ordered:
+        sizes = [(lengths[g], len(groups[g].sequences)) for g in ordered[:size]]
+        count = count_within_budget(sizes, tokens)
+        batches.append(ordered[:count])
+        ordered = ordered[count:]
+    return batches
+
+
+def even_parts(items: list[int], largest: int) -> list[list[int]]:
+    """Return consecutive parts of nearly equal size, as few as hold at most `largest` items."""
+    count = -(-len(items) // largest)
+    limits = [len(items) * i // count for i in range(count + 1)]
+    return [items[start:end] for start, end in itertools.pairwise(limits)]
+
+
+def count_within_budget(sizes: list[tuple[int, int]], tokens: int) -> int:
+    """Return how many of the first groups fit into `tokens` tokens, a multiple of the ranks.
+
+    `sizes` are length and number of completions of each group; all are padded to the largest of
+    both. At least one group for each rank is taken, if there are so many.
+    """
     ranks = distributed.world_size()
-    count = len(chosen) // ranks * ranks
-    while tokens and count > ranks and count * lengths[count - 1] > tokens:
+    count = max(len(sizes) // ranks * ranks, min(ranks, len(sizes)))
+    while count > ranks and count * math.prod(map(max, zip(*sizes[:count], strict=True))) > tokens:
         count -= ranks
-    return max(count, ranks)
+    return count
 
 
-def rows_batch(groups: list[Encoded], pad: int, shared_prompts: bool, scale: float) -> RowsBatch:
-    """Return groups as a batch of weight `scale`, whose completions may share their prompts."""
+def rows_batch(
+    groups: list[Encoded], pad: int, shared_prompts: bool, scale: float, samples: int = 0
+) -> RowsBatch:
+    """Return groups as a batch of weight `scale`, whose completions may share their prompts.
+
+    Each group has `samples` places for completions, by default as many as the largest one needs.
+    """
+    counts = [len(group.labels) for group in groups]
+    samples = max(samples, *counts)
     tokens = pack([group.sequences for group in groups], pad, shared_prompts)
-    labels = torch.tensor([group.labels for group in groups])
-    weight = scale * torch.tensor([[group.weight] for group in groups], dtype=torch.float32)
-    accept, reject = labels.clamp(min=0) * weight, (-labels).clamp(min=0) * weight
-    return RowsBatch(tokens, accept, reject, torch.tensor(scale))
+    places = torch.tensor([g * samples + k for g, n in enumerate(counts) for k in range(n)])
+    labels = torch.zeros(len(groups), samples)
+    score = torch.full((len(groups), samples), torch.nan, dtype=torch.float64)
+    for i, group in enumerate(groups):
+        labels[i, : counts[i]] = torch.tensor(group.labels)
+        score[i, : counts[i]] = torch.tensor(group.scores or group.labels, dtype=torch.float64)
+    weight = scale * torch.tensor([group.weight for group in groups], dtype=torch.float32)
+    accept, reject = labels.clamp(min=0), (-labels).clamp(min=0)
+    return RowsBatch(tokens._replace(owner=places[tokens.owner]), accept, reject, weight, score)
 
 
 def batches(
@@ -170,14 +206,17 @@ def batches(
 ) -> Iterator[tuple[list[Encoded], float]]:
     """Yield batches for ever, each with its weight, from the epoch and position in `state`.
 
-    `state` is updated. The weight is the batch's number of groups over the mean of the epoch, so
-    that each group counts equally.
+    `state` is updated. The weight is the batch's number of groups over the mean of the first epoch,
+    so that each group counts equally, in every batch and every epoch. Where the ranks cannot share
+    a batch evenly, copies of its first group fill it up, with weight 0.
     """
+    mean = len(groups) / len(epoch_batches(groups, size, tokens, seed, epoch=0))
     while True:
         epoch = epoch_batches(groups, size, tokens, seed, state["epoch"])
-        mean = sum(map(len, epoch)) / len(epoch)
         while state["position"] < len(epoch):
-            chosen = epoch[state["position"]]
+            chosen = [groups[i] for i in epoch[state["position"]]]
             state["position"] += 1
-            yield [groups[i] for i in chosen], len(chosen) / mean
+            missing = -len(chosen) % distributed.world_size()
+            chosen += [chosen[0]._replace(weight=0.0)] * missing
+            yield chosen, len(chosen) / mean
         state["epoch"], state["position"] = state["epoch"] + 1, 0

@@ -18,10 +18,11 @@ from suite.config.fields import ConfigError
 from suite.domains.language.batching import (
     Encoded,
     RowsBatch,
+    alike_in_length,
     batches,
     encode,
-    equal_groups,
     rows_batch,
+    weighed,
 )
 from suite.domains.language.builtin_rows import builtin_data
 from suite.domains.language.chat import freeze_date
@@ -63,11 +64,17 @@ class Rows:
         counts: Counter[str] = Counter()
         encoded = [self.encode(groups, bad, counts) for groups, bad in read.values()]
         rows, self.held_out = self.split(*encoded)
-        self.shares = parts.label_noise.shares(self.label_shares(rows))
-        self.rows = self.with_visible_labels(rows)
+        self.learn_from(rows)
         self.log_summary(counts)
         start = move_data_to_device(self.pack(self.rows[:2]), parts.device)
         check_start(self.networks, self.pair, start.tokens, start.accept.numel(), "domain.model")
+
+    def learn_from(self, rows: list[Encoded]) -> None:
+        """Take the training rows, with the weights and labels of the whole; raises ConfigError."""
+        rows = weighed(rows)
+        self.samples = max(len(row.labels) for row in rows)
+        self.shares = self.label_noise.shares(self.label_shares(rows))
+        self.rows = self.with_visible_labels(rows)
         self.state = {"epoch": 0, "position": 0}
 
     def encode(self, groups: list[Group], bad: list[str], counts: Counter[str]) -> list[Encoded]:
@@ -78,7 +85,7 @@ class Rows:
         counts["left out"] += len(bad)
         if not encoded:
             raise ConfigError("domain.data: no row is left")
-        return equal_groups(encoded)
+        return encoded
 
     def split(
         self, groups: list[Encoded], evaluation: list[Encoded] | None = None
@@ -86,7 +93,7 @@ class Rows:
         """Return training and evaluation groups; where `evaluation` is None, hold out a share.
 
         The share is one of the prompts, with all their rows, and the same for every seed. Raises
-        ConfigError where less than a batch is left.
+        ConfigError where no row is left for training.
         """
         share = 0.0 if evaluation else self.settings.data.held_out
         held_out, rows = split_by_prompt(groups, share)
@@ -98,25 +105,40 @@ class Rows:
                 "domain.data.held_out=%g of %s prompts is none: the evaluation is on training rows",
                 *(share, len({group.prompt for group in rows})),
             )
-        if len(rows) < self.settings.batch_size:
+        if not rows:
             raise ConfigError(
-                f"domain.batch_size={self.settings.batch_size} needs as many groups of rows, found"
-                f" {len(rows)}"
+                f"domain.data.held_out={self.settings.data.held_out:g} leaves no rows to train on,"
+                f" found {len(groups)} in all"
             )
         return rows, (held_out or rows)[: self.settings.eval_rows]
 
     def label_shares(self, rows: list[Encoded]) -> Shares:
         """Return the weighted shares of accepted and rejected completions; raises ConfigError."""
-        total, mode = sum(len(group.labels) for group in rows), self.label_noise.mode
-        accepted = sum(g.weight * sum(x > 0 for x in g.labels) for g in rows) / total
-        rejected = sum(g.weight * sum(x < 0 for x in g.labels) for g in rows) / total
+        total, mode = sum(g.weight * len(g.labels) for g in rows), self.label_noise.mode
+        accepted, rejected = (
+            sum(g.weight * sum(sign * x > 0 for x in g.labels) for g in rows) / total
+            for sign in (1, -1)
+        )
+        neither = any(g.scores is None and 0 in g.labels for g in rows)
+        if mode != "positive" and accepted and not rejected and neither:
+            raise ConfigError(
+                f"feedback={mode}: the labels are 1 and 0, and none is -1 or false. A completion"
+                " with label 0 is neither accepted nor rejected; write false or -1 for rejected"
+                " ones, or learn from the accepted ones alone with feedback=positive"
+            )
         wanted = {"positive": accepted, "negative": rejected, "mixed": accepted + rejected}
         if not wanted[mode]:
             kind = {"positive": "accepted", "negative": "rejected", "mixed": "labelled"}
-            raise ConfigError(
-                f"feedback={mode} needs {kind[mode]} completions, and none of the {total} is"
-            )
+            raise ConfigError(f"feedback={mode} needs {kind[mode]} completions, and none is")
         return Shares(accepted, rejected)
+
+    @property
+    def visible_feedback(self) -> str:
+        """The key `feedback`, or, where labels of one kind alone are there, that kind."""
+        accepted, rejected = self.shares
+        if accepted and rejected:
+            return self.label_noise.mode
+        return "positive" if accepted else "negative"
 
     def with_visible_labels(self, rows: list[Encoded]) -> list[Encoded]:
         """Return the rows with the labels that the learner sees, the same in every epoch."""
@@ -140,6 +162,11 @@ class Rows:
             *(counts["truncated"], counts["left out"], counts["opened otherwise"]),
             len(self.held_out),
         )
+        if self.visible_feedback != self.label_noise.mode:
+            kind = "accepted" if accepted else "rejected"
+            logger.info(
+                "all labels are %s: they train as under feedback=%s", kind, self.visible_feedback
+            )
         if rejected and self.label_noise.mode != "positive":
             logger.info(
                 "rejected completions need β of at least 1/Z0 = %.3g in expectation; over many"
@@ -155,7 +182,8 @@ class Rows:
 
     def pack(self, groups: list[Encoded], scale: float = 1.0) -> RowsBatch:
         """Return groups as a batch of weight `scale`."""
-        return rows_batch(groups, self.tokenizer.pad_token_id, self.prompt_sharing, scale)
+        pad = self.tokenizer.pad_token_id
+        return rows_batch(groups, pad, self.prompt_sharing, scale, self.samples)
 
     def feedback(self, batch: RowsBatch) -> Feedback:
         """Compare the policy with the reference on the completions of a batch."""
@@ -163,12 +191,13 @@ class Rows:
         sums, tokens = self.compare(batch)
         return Feedback(
             logp=sums.logp.view(shape),
-            kl=batch.scale * sums.kl.view(shape).mean(1),
+            kl=sums.kl.view(shape).mean(1),
             accept=batch.accept,
             reject=batch.reject,
             reference_logp=sums.reference_logp.view(shape),
             tokens=tokens,
-            score=batch.accept - batch.reject,
+            score=batch.score,
+            weight=batch.weight,
         )
 
     def compare(
@@ -195,10 +224,9 @@ class Rows:
         where all fall, likelihood is displaced. The score is the signed change, or, with the
         built-in rows, the accuracy of new samples.
         """
-        size = self.settings.batch_size
-        ordered = sorted(self.held_out, key=lambda group: -len(group.sequences[0].ids))
-        chosen = (ordered[i : i + size] for i in range(0, len(ordered), size))
-        columns = zip(*map(self.measure, chosen), strict=True)
+        groups, size, tokens = self.held_out, self.settings.batch_size, self.settings.tokens
+        indices = alike_in_length(groups, list(range(len(groups))), size, tokens)
+        columns = zip(*(self.measure([groups[i] for i in part]) for part in indices), strict=True)
         statistics = Statistics(*(torch.cat(column) for column in zip(*next(columns), strict=True)))
         length, sign = (torch.cat(column) for column in columns)
         change = (statistics.logp - statistics.reference_logp) / length
@@ -219,12 +247,14 @@ class Rows:
         return metrics
 
     def measure(self, groups: list[Encoded]) -> tuple[Statistics, Tensor, Tensor]:
-        """Return each completion's statistics, number of tokens and sign of its label, [B·K]."""
+        """Return the statistics, number of tokens and sign of the label of each completion, [N]."""
         batch = self.pack(groups)
         batch = move_data_to_device(batch, next(self.policy.parameters()).device)
         length = torch.bincount(batch.tokens.owner, minlength=batch.accept.numel())
         sign = (batch.accept.sign() - batch.reject.sign()).flatten()
-        return self.compare(batch, "forward")[0], length, sign
+        present = ~batch.score.flatten().isnan()
+        statistics = Statistics(*(part[present] for part in self.compare(batch, "forward")[0]))
+        return statistics, length[present], sign[present]
 
     def save(self, folder: Path) -> None:
         """Write model (or adapter), tokenizer and model card."""

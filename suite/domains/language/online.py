@@ -18,14 +18,14 @@ from suite.domains.language.head import Statistics
 from suite.domains.language.io import Text
 from suite.domains.language.judges import build_judge
 from suite.domains.language.models import Networks, as_reference, causal_lm, load_pair, save_pair
-from suite.domains.language.online_config import LabelRuleConfig, LMConfig
+from suite.domains.language.online_config import LMConfig
 from suite.domains.language.packing import Sequence, Tokens, pack
 from suite.domains.language.pretraining import reference_folder
 from suite.domains.language.sampling import SampledTokens
 from suite.domains.language.scoring import can_share_prompts, check_model, check_start, compare
 from suite.domains.language.tasks import build_task, prompt_file
 from suite.feedback.feedback import Feedback, Labels, Shares, TokenFeedback
-from suite.feedback.labelling import label_by_rank, label_by_threshold
+from suite.feedback.labelling import label_scores
 from suite.feedback.running_shares import RunningShares
 from suite.system import distributed
 from suite.system.timing import timed
@@ -117,7 +117,12 @@ class LanguageModel:
 
     def labelled_batch(self, drawn: SampledTokens, score: Tensor) -> LMBatch:
         """Return a batch of completions with their true labels."""
-        return LMBatch(self.pack(drawn), score, label_scores(score, self.settings.labels))
+        return LMBatch(self.pack(drawn), score, self.label(score))
+
+    def label(self, score: Tensor) -> Labels:
+        """Return the true labels of scores, [B, K] each."""
+        rule = self.settings.labels
+        return label_scores(score, rule.by, rule.threshold, rule.top, rule.bottom)
 
     def sample_completions(
         self, generator: torch.Generator, count: int, *, held_out: bool, split: bool
@@ -263,19 +268,8 @@ class LanguageModel:
         self.generator.set_state(state["generator"])
         self.true_shares.value = Shares(*state["shares"])
         self.batches_ahead = [
-            LMBatch(Tokens(*tokens), score, label_scores(score, self.settings.labels))
-            for tokens, score in state["waiting"]
+            LMBatch(Tokens(*tokens), score, self.label(score)) for tokens, score in state["waiting"]
         ]
-
-
-def label_scores(score: Tensor, rule: LabelRuleConfig) -> Labels:
-    """Return the labels of scores by a rule, [B, K] each."""
-    if rule.by == "threshold":
-        return label_by_threshold(score, rule.threshold)
-    if rule.by == "ranks":
-        return label_by_rank(score, rule.top, rule.bottom)
-    above = score - score.mean(1, keepdim=True)
-    return Labels((above > 0).to(score.dtype), (above < 0).to(score.dtype))
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> float:

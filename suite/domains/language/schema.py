@@ -14,6 +14,8 @@ the prompt's messages. "tools" and "chat_template_kwargs" go to the chat templat
 import math
 from typing import Any, NamedTuple
 
+import torch
+
 from suite.config.fields import ConfigError
 from suite.domains.language.io import (
     BadRow,
@@ -24,6 +26,7 @@ from suite.domains.language.io import (
 )
 from suite.domains.language.messages import answer_of, prompt_field, text_field
 from suite.domains.language.offline_config import DataConfig
+from suite.feedback.labelling import label_scores
 
 FORMATS = (("completion", "label"), ("chosen", "rejected"), ("completions", "scores"))
 
@@ -36,6 +39,7 @@ class Group(NamedTuple):
     labels: list[float]  # 1 accepted, −1 rejected, 0 neither
     weight: float
     where: str  # file and line, for messages
+    scores: list[float] | None = None  # of rows that have them
 
 
 def load_rows(path: str, settings: DataConfig, key: str = "path") -> tuple[list[Group], list[str]]:
@@ -85,7 +89,7 @@ def parse(row: Any, settings: DataConfig, where: str) -> Group:
         prompt, {f"completions[{number}]": item for number, item in enumerate(found)}
     )
     labels = labels_of_scores(row["scores"], len(completions), settings)
-    return Group(prompt, completions, labels, weight, where)
+    return Group(prompt, completions, labels, weight, where, [float(s) for s in row["scores"]])
 
 
 def answers(prompt: Text, completions: dict[str, Text]) -> tuple[Text, list[Text]]:
@@ -118,16 +122,12 @@ def labels_of_scores(scores: Any, count: int, settings: DataConfig) -> list[floa
         raise BadRow(
             f"scores must be {count} numbers, one per completion, found {abbreviated(scores)}"
         )
-    if settings.scores == "threshold":
-        return [1.0 if score >= settings.threshold else -1.0 for score in scores]
-    if settings.scores == "mean":
-        mean = sum(scores) / count
-        return [float(score > mean) - float(score < mean) for score in scores]
-    if settings.top + settings.bottom > count:
+    if settings.scores == "ranks" and settings.top + settings.bottom > count:
         raise BadRow(
             f"scores must be at least domain.data.top + domain.data.bottom ="
             f" {settings.top + settings.bottom}, found {count}"
         )
-    order = sorted(range(count), key=lambda i: -scores[i])
-    accepted, rejected = order[: settings.top], order[count - settings.bottom :]
-    return [float(i in accepted) - float(i in rejected) for i in range(count)]
+    rule = (settings.scores, settings.threshold, settings.top, settings.bottom)
+    labels = label_scores(torch.tensor([scores], dtype=torch.float64), *rule)
+    signed: list[float] = (labels.accept - labels.reject)[0].tolist()
+    return signed

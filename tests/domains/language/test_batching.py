@@ -66,5 +66,6 @@ def test_completions_of_one_prompt_are_laid_behind_it_once() -> None:
     assert batch.tokens.state_index.tolist() == [2, 2, 7, 7]
     assert batch.tokens.targets.tolist() == [1, 2, 1, 2]
     assert batch.tokens.owner.tolist() == [0, 1, 2, 3]
-    assert batch.accept.tolist() == [[2, 0]] * 2
-    assert batch.reject.tolist() == [[0, 2]] * 2
+    assert batch.accept.tolist() == [[1, 0]] * 2
+    assert batch.reject.tolist() == [[0, 1]] * 2
+    assert batch.weight.tolist() == [2, 2], "of labels and KL alike"

@@ -27,13 +27,18 @@ def test_pairs_are_missing_where_rows_stand_alone(models: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("rows", "overrides", "message"),
     [
-        ([GOOD] * 9, ["feedback=negative"], "feedback=negative needs rejected .* none of the"),
+        ([GOOD] * 9, ["feedback=negative"], "feedback=negative needs rejected comp.*, and none is"),
         (
             [GOOD | {"prompt": "p" * 80}] * 4,
             [],
             r"line 1: prompt must leave room .*found 80 tokens; .*4 of 4 rows do not fit",
         ),
-        ([GOOD], [], r"domain.batch_size=2 needs as many groups of rows, found 1"),
+        ([GOOD], ["domain.data.held_out=0.9"], r"held_out=0.9 leaves no rows .* found 1 in all"),
+        (
+            [GOOD, GOOD | {"label": 0}] * 4,
+            ["feedback=mixed"],
+            r"the labels are 1 and 0, and none is -1 or false.*write false or -1 for rejected ones",
+        ),
     ],
 )
 def test_rows_that_cannot_be_learned_from_are_refused(

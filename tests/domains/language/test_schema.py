@@ -78,7 +78,9 @@ def test_no_rows_are_told(tmp_path: Path) -> None:
     [
         ({"scores": "mean"}, [1, -1, 0, 0]),
         ({"scores": "threshold", "threshold": 2.0}, [1, -1, 1, 1]),
-        ({"scores": "ranks", "top": 1, "bottom": 2}, [1, -1, 0, -1]),
+        ({"scores": "ranks", "top": 1, "bottom": 1}, [1, -1, 0, 0]),
+        ({"scores": "ranks", "top": 1, "bottom": 2}, [1, -1, 0, 0]),
+        ({"scores": "ranks", "top": 1, "bottom": 3}, [1, -1, -1, -1]),
     ],
 )
 def test_scores_become_labels(scores: dict[str, Any], labels: list[int], tmp_path: Path) -> None:

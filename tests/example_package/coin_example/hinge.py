@@ -31,7 +31,8 @@ class BoundHinge:
         ratio = feedback.logp - feedback.reference_logp
         missing = (self.margin - (feedback.accept - feedback.reject) * ratio).clamp(min=0)
         labelled = feedback.accept + feedback.reject
-        return HingeTerms((labelled * missing).mean(), self.beta * feedback.kl.mean())
+        hinge = feedback.weighted(labelled * missing).mean()
+        return HingeTerms(hinge, self.beta * feedback.weighted(feedback.kl).mean())
 
     def warning(self, shares):
         return None
