@@ -21,11 +21,12 @@ from suite.commands import (
 from suite.config.fields import ConfigError
 from suite.config.schema import Config
 from suite.domains.language.judge_function import allow_named
+from suite.system.exits import ExitCalled, exits_are_errors
 from suite.system.logs import set_up_logging
 from suite.system.signals import EXIT_STOPPED
 from suite.system.terminal import forgiving_terminal, printable
 
-EXIT_USAGE, EXIT_INTERRUPTED = 2, EXIT_STOPPED
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, EXIT_STOPPED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,14 +44,19 @@ def act(given: list[str]) -> int:
     try:
         words = [word for word in given[1:] if word not in ("-h", "--help")]
         if given[:1] == ["train"] and words and len(words) + 1 < len(given):
-            return help_on_keys(words)
+            with exits_are_errors():
+                return help_on_keys(words)
         options = parse(given)
         allow_named(getattr(options, "overrides", []))
-        code: int = options.act(options)
+        with exits_are_errors():  # a configuration's own code is called long before a run begins
+            code: int = options.act(options)
         return code
     except ConfigError as error:
         print(f"suite: {printable(error)}", file=sys.stderr)
         return EXIT_USAGE
+    except ExitCalled as error:
+        print(f"suite: {printable(error)}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("suite: interrupted; the same command goes on", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -101,6 +107,10 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--video", action="store_true", help="also film an episode of a control run, as video.mp4"
     )
+    again.add_argument(
+        "overrides", nargs="*", metavar="domain.judge=NAME",
+        help="the run's own judge, where its parameters do not say that it is a judge",
+    )  # fmt: skip
     again.set_defaults(act=act_evaluate)
     add_verify_command(commands)
     return top

@@ -271,7 +271,7 @@ def act_evaluate(options: argparse.Namespace) -> int:
     from suite.evaluate import evaluate
 
     silence_libraries()
-    for name, value in evaluate(options.run, options.video).items():
+    for name, value in evaluate(options.run, options.video, options.overrides).items():
         print(f"{name:20} {value:.6g}")
     if options.video:
         print(f"the video is {options.run / 'video.mp4'}; `suite report` embeds it")

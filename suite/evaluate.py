@@ -1,5 +1,6 @@
 """The newest checkpoint of a run, measured again."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -15,16 +16,23 @@ from suite.system.exits import ExitCalled, exits_are_errors
 from suite.training.module import PreferenceModule
 
 
-def evaluate(path: Path, video: bool = False) -> dict[str, float]:
+def evaluate(path: Path, video: bool = False, overrides: Sequence[str] = ()) -> dict[str, float]:
     """Load the newest whole checkpoint of the run in a folder, and return its evaluation.
 
-    With `video`, also write an episode of a control run to the folder, as video.mp4. Raises
-    ConfigError where the folder is no run, has no whole checkpoint, or nothing can be filmed.
+    With `video`, also write an episode of a control run to the folder, as video.mp4. `overrides`
+    may hold the run's own domain.judge, and nothing else. Raises ConfigError where the folder is
+    no run, has no whole checkpoint, or nothing can be filmed.
     """
     run = RunFolder(path)
     if not (path / "config.yaml").exists():
         raise ConfigError(f"{path}: is no run's folder; those are results/SWEEP/runs/RUN")
     config = run.config()
+    for override in overrides:
+        if override != f"domain.judge={getattr(config.domain, 'judge', None)}":
+            raise ConfigError(
+                f"{path}: a run is evaluated with its own settings, of which only its"
+                f" domain.judge may be given again; found {override!r}"
+            )
     checkpoint = newest_checkpoint(run.checkpoints)
     if checkpoint.path is None:
         raise ConfigError(f"{run.checkpoints}: holds no whole checkpoint; train the run first")

@@ -15,6 +15,7 @@ from suite.runs.folder import RunFolder, check_writable
 from suite.runs.lease import EXPIRY_SECONDS, RENEWAL_SECONDS, LeaseHeld, LeaseLost
 from suite.sweeps.launcher_lock import Launcher, worker_of
 from suite.sweeps.slurm_jobs import Jobs
+from suite.system.exits import exits_are_errors
 from suite.system.faults import disk_fault
 from suite.system.job import choose_gpu, current_job
 from suite.system.logs import set_up_logging, silence_libraries
@@ -80,7 +81,8 @@ def run_one(run: RunFolder) -> str:
     if state in ("finished", "failed"):
         return state
     try:
-        config = run.config()
+        with exits_are_errors():
+            config = run.config()
         multi_rank = config.trainer.ranks > 1
         if state == "running" and not multi_rank:  # else rank 0 may have begun
             return state

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoTokenizer,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -47,6 +48,7 @@ def load_network(kind: Any, name: str, key: str, **chosen: Any) -> PreTrainedMod
         if adapter is not None:
             return load_adapted(kind, adapter, name, key, **chosen)
         config = AutoConfig.from_pretrained(name, trust_remote_code=False)
+        check_attention(config, f"{key}={name}")
         if config.is_encoder_decoder:
             raise ConfigError(
                 f"{key}={name} must be a decoder, found {config.model_type}, an encoder with a"
@@ -63,6 +65,18 @@ def load_network(kind: Any, name: str, key: str, **chosen: Any) -> PreTrainedMod
         )
     assert isinstance(model, PreTrainedModel)
     return model
+
+
+def check_attention(config: PretrainedConfig, setting: str) -> None:
+    """Raise ConfigError where a model's configuration names a kernel on the hub, which is code."""
+    parts = [config, *(getattr(config, name, None) for name in config.sub_configs)]
+    for part in parts:
+        named = getattr(part, "_attn_implementation", None)
+        if "/" in str(named):
+            raise ConfigError(
+                f"{setting}: its config.json names the program {named!r} as its attention, and code"
+                " of a model is not run; take it out of the file"
+            )
 
 
 def adapter_base(name: str, key: str) -> str | None:

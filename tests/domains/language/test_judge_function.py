@@ -85,6 +85,11 @@ def test_a_function_that_is_no_judge_is_refused_and_not_called(
 def test_a_judge_that_a_person_names_on_the_command_line_is_called(work: Path) -> None:
     config = judged(work, "exact")
     assert main(["train", config, "domain.judge=mine.judges:wipe"]) == 0
+    (run,) = (work / "results/judged/runs").iterdir()
+    assert main(["evaluate", str(run)]) == 2, "nobody named it"
+    assert main(["evaluate", str(run), "domain.judge=mine.judges:helpful"]) == 2, "it is another"
+    (work / "wiped").unlink()
+    assert main(["evaluate", str(run), "domain.judge=mine.judges:wipe"]) == 0
     assert (work / "wiped").exists()
     assert main(["train", judged(work, "mine.judges:wipe"), "seed=1"]) == 2, "not any longer"
 
