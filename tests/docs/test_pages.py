@@ -28,7 +28,7 @@ LANGUAGE = ROOT / "docs/language-models.md"
 ON_A_CLUSTER = ROOT / "slurm/README.md"
 DRY = ("offline",)  # sweeps of a hundred runs or more, which are only listed
 WORDS_FOR = {"NAME": "lm", "SWEEP": "lm", "PROFILE": "h100", "RUN": "results/lm/runs/one"}
-SUBCOMMANDS = ("train", "sweep", "claims", "status", "cancel", "report", "evaluate")
+SUBCOMMANDS = ("train", "sweep", "claims", "status", "cancel", "report", "evaluate", "verify")
 
 
 @pytest.fixture(scope="module")
