@@ -1,6 +1,7 @@
 """A run's metrics.jsonl: rows are appended, and a checkpoint marks the rows that belong to it."""
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 from typing import Any, TypedDict
@@ -8,6 +9,8 @@ from typing import Any, TypedDict
 from suite.config.fields import ConfigError
 from suite.system.files import append_line, json_object, read_json_lines, sync
 from suite.system.json_text import json_text, with_numbers
+
+logger = logging.getLogger(__name__)
 
 
 class Mark(TypedDict):
@@ -25,20 +28,35 @@ class MetricsFile:
         self.path = path
         self.size = self.count = 0
         self.hash = hashlib.sha256()  # of the first `size` bytes
+        self.end: int | None = None  # of what this process wrote or kept; None before
 
     def rows(self) -> list[dict[str, Any]]:
         """Return all rows up to the first broken one."""
         return [with_numbers(row) for row in read_json_lines(self.path)[0]]
 
     def append(self, row: dict[str, Any]) -> None:
-        """Append a row."""
+        """Append a row after those of this process; raises OSError where rows are gone."""
+        self.drop_late_rows()
         append_line(self.path, json_text(row))
+        self.end = self.path.stat().st_size
+
+    def drop_late_rows(self) -> None:
+        """Drop rows of a process that was suspended when this one took the run over."""
+        if self.end is None:
+            return
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size < self.end:
+            raise OSError(f"{self.path} was cut by another process while the run wrote it")
+        if size > self.end:
+            logger.warning("%s: rows of a process that lost the run were dropped", self.path)
+            os.truncate(self.path, self.end)
 
     def mark(self) -> Mark:
         """Bring the rows to the disk, and return the state of the file.
 
         Only what was appended since the last mark is read.
         """
+        self.drop_late_rows()
         if not self.path.exists():
             return {"rows": 0, "bytes": 0, "sha256": self.hash.hexdigest()}
         sync(self.path)
@@ -61,6 +79,7 @@ class MetricsFile:
     def cut(self, mark: Mark) -> int:
         """Drop what follows the rows of a mark; return the number of lines that were dropped."""
         self.size, self.count, self.hash = 0, 0, hashlib.sha256()
+        self.end = mark["bytes"]
         if not self.path.exists():
             return 0
         dropped = self.path.read_bytes()[mark["bytes"] :]
