@@ -163,7 +163,8 @@ await() { # await WHAT NAME COMMAND…: until the command succeeds, while the da
 	shift 2
 	for ((i = 0; i < 900; i++)); do # a busy machine may take a minute
 		! "$@" >/dev/null 2>&1 || return 0
-		alive "$name" || break
+		# Just after its start a daemon is still a copy of this shell, and not known as itself.
+		alive "$name" || [ $i -lt 50 ] || break
 		sleep 0.1
 	done
 	tail -n 5 "$dir/log/$name"* >&2 || true
