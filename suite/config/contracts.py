@@ -29,6 +29,8 @@ class DomainParts:
     """Turns true labels into the labels that the learner sees."""
     divergence: str
     """Which KL to compute: `forward` is KL(π_ref ‖ π), `reverse` KL(π ‖ π_ref), or `decoupled`."""
+    reverse_kl: bool = field(default=False, kw_only=True)
+    """Whether to give `Feedback.reverse_kl` too, where it has a closed form."""
     seed: int
     """Seed of the domain's random streams."""
     cache: Path
@@ -139,6 +141,8 @@ class ObjectiveConfig:
 
     uses_labels: ClassVar[bool] = True
     """Whether it learns from accept and reject labels rather than from scores."""
+    needs_reverse_kl: ClassVar[bool] = False
+    """Whether it reads `Feedback.reverse_kl`; without it, it estimates that from the samples."""
 
     revision: ClassVar[int] = 1
     """Raised where the same values compute something else: the names of all its runs change."""

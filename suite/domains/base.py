@@ -134,6 +134,7 @@ def build_domain(config: Config, cache: Path, started: datetime | None = None) -
     parts = DomainParts(
         label_noise=LabelNoise(config.feedback, config.labels),
         divergence=config.divergence,
+        reverse_kl=config.objective.needs_reverse_kl,
         seed=config.seed,
         cache=cache,
         device=distributed.local_device(config.trainer.accelerator),

@@ -44,6 +44,16 @@ class Feedback(NamedTuple):
     """The tokens of language models, whose sums are `logp`."""
     weight: Tensor | None = None
     """[B] weight ≥ 0 of each context, in its labels and its KL alike; None where all weigh 1."""
+    reverse_kl: Tensor | None = None
+    """[B] KL(π ‖ π_ref) at x without gradient, in nats, where the objective asks for it
+    (`ObjectiveConfig.needs_reverse_kl`) and the domain has it in closed form."""
+
+    def lengths(self) -> Tensor:
+        """Return the number of tokens of each sample, at least 1, [B, K]; 1 without tokens."""
+        if self.tokens is None:
+            return torch.ones_like(self.logp)
+        count = self.tokens.owner.bincount(minlength=self.logp.numel())
+        return count.clamp(min=1).view(self.logp.shape).to(self.logp.dtype)
 
     def weighted(self, values: Tensor) -> Tensor:
         """Return values of the contexts times their weights, [B, ...] from [B, ...]."""
