@@ -18,9 +18,9 @@ def domain_of(*, seed: int = 0, flip: float = 0.0, **keys: object) -> Arms:
     return Arms(settings, parts_of(noise, seed, None))
 
 
-def move(domain: Arms, seed: int, scale: float = 1.0) -> None:
-    """Give policy and reference random logits, in double precision."""
+def move(domain: Arms, seed: int, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> None:
+    """Give policy and reference random logits."""
     generator = torch.Generator().manual_seed(seed)
     for network in (domain.policy, domain.reference):
-        logits = scale * torch.randn(len(domain.rewards), generator=generator).double()
+        logits = scale * torch.randn(len(domain.rewards), generator=generator).to(dtype)
         network.logits.data = logits
