@@ -105,6 +105,10 @@ class DomainConfig:
         """Set up rendering before the domain is built; raises ConfigError where there is none."""
         raise ConfigError(f"--video shows an environment, and domain.name={self.name} has none")
 
+    def has_gaussian_policy(self) -> bool:
+        """Return whether the KL is a Gaussian's, in closed form and per dimension."""
+        return self.closed_form_kl
+
     def samples_per_context(self) -> int | None:
         """Return K, or None where the data decide."""
         return None
@@ -152,6 +156,19 @@ class ObjectiveConfig:
     feedback, and D of a Gaussian policy's samples (None for other policies)."""
 
     name: str = key("", "this objective")
+
+    @property
+    def sees_labels(self) -> bool:
+        """Whether labels that are dropped or swapped change what it learns."""
+        return self.uses_labels
+
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether the loss of a batch is no mean over its contexts.
+
+        Then batch size, accumulation and the number of processes change what is learnt.
+        """
+        return False
 
     @property
     def divergence_kind(self) -> str:
