@@ -162,6 +162,19 @@ class ObjectiveConfig:
     name: str = key("", "this objective")
 
     @property
+    def sees_labels(self) -> bool:
+        """Whether labels that are dropped or swapped change what it learns."""
+        return self.uses_labels
+
+    @property
+    def uses_batch_statistics(self) -> bool:
+        """Whether the loss of a batch is no mean over its contexts.
+
+        Then batch size, accumulation and the number of processes change what is learnt.
+        """
+        return False
+
+    @property
     def divergence_kind(self) -> str:
         """Which KL the domain computes for it: forward, reverse or decoupled."""
         return "forward"

@@ -151,7 +151,7 @@ class Config:
 
     def check_labels(self) -> None:
         """Raise ConfigError where the objective cannot learn from the labels that are left."""
-        if not self.objective.uses_labels and not self.labels.all_true:
+        if not self.objective.sees_labels and not self.labels.all_true:
             raise ConfigError(
                 f"labels.* must be left alone with objective.name={self.objective.name}, which"
                 " learns from scores and sees no labels; objective.name=pmpo takes any"

@@ -1,16 +1,17 @@
-"""Settings of the objectives, in a file that imports nothing heavy."""
+"""Settings of PMPO and MPO, in a file that imports nothing heavy, as all settings."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from suite.config.contracts import DomainConfig, ObjectiveConfig, Strength
+from suite.config.contracts import DomainConfig, Strength
 from suite.config.fields import ConfigError, key
+from suite.objectives.loss_config import CALIBRATE, LossConfig
 
 ALPHA_OF_FEEDBACK = {"positive": 1.0, "negative": 0.0, "mixed": 0.5}
 
 
 @dataclass
-class PMPOConfig(ObjectiveConfig):
+class PMPOConfig(LossConfig):
     """PMPO, arXiv 2410.04166 eq. 10."""
 
     implementation: ClassVar[str] = "suite.objectives.pmpo:bind"
@@ -29,6 +30,7 @@ class PMPOConfig(ObjectiveConfig):
     margin: float = key(
         1.0, "factor on the smallest β with a bounded loss, where β is `auto`", above=0
     )
+    calibrate: float | None = CALIBRATE
     normalization: Literal["shares", "context"] = key(
         "shares",
         "sums divided by the label's share of all samples, or means per context; for means, β=auto"
@@ -71,6 +73,11 @@ class PMPOConfig(ObjectiveConfig):
             raise ConfigError(
                 f"objective.covariance_weight={self.covariance_weight:g} needs a Gaussian policy,"
                 " and this domain's is none; leave it at 1"
+            )
+        if self.calibrate is not None and self.beta != "auto":
+            raise ConfigError(
+                f"objective.calibrate={self.calibrate:g} sets beta: leave objective.beta at auto,"
+                f" found {self.beta}"
             )
         if isinstance(self.beta, str) and self.beta != "auto":
             raise ConfigError(f"objective.beta must be a number or 'auto', found {self.beta!r}")
@@ -117,33 +124,7 @@ class PMPOConfig(ObjectiveConfig):
 
 
 @dataclass
-class DPOConfig(ObjectiveConfig):
-    """DPO on groups of samples, arXiv 2305.18290 eq. 7."""
-
-    implementation: ClassVar[str] = "suite.objectives.dpo:bind"
-    uses_labels: ClassVar[bool] = False
-    name: Literal["dpo"] = key("dpo", "this objective")
-    beta: float = key(0.1, "inverse temperature", above=0)
-    pairs: Literal["best_worst", "all"] = key("best_worst", "which pairs of a group are compared")
-
-    def check(self, feedback: str, domain: DomainConfig) -> None:
-        """Raise ConfigError where these settings do not fit `feedback` or the domain."""
-        if feedback != "mixed":
-            raise ConfigError(
-                "objective.name=dpo compares accepted with rejected samples and needs"
-                f" feedback=mixed, found {feedback}"
-            )
-        check_several_samples(self.name, domain)
-        samples = domain.samples_per_context()
-        if samples is not None and samples < 2:
-            raise ConfigError(
-                "domain.samples must be at least 2 with objective.name=dpo, which compares the"
-                f" samples of a context; found {samples}"
-            )
-
-
-@dataclass
-class MPOConfig(ObjectiveConfig):
+class MPOConfig(LossConfig):
     """MPO, arXiv 1806.06920 and 1812.02256, with the defaults of Acme.
 
     It lacks Acme's penalty of actions beyond the bounds (a second temperature); the control domain
@@ -151,7 +132,9 @@ class MPOConfig(ObjectiveConfig):
     """
 
     implementation: ClassVar[str] = "suite.objectives.mpo:bind"
-    uses_labels: ClassVar[bool] = False
+    learns_from: ClassVar[str] = "scores"
+    strength_key: ClassVar[str] = "epsilon"
+    compares_samples: ClassVar[bool] = True
     name: Literal["mpo"] = key("mpo", "this objective")
     epsilon: float = key(0.1, "KL between the weighted samples and the reference, in nats", above=0)
     epsilon_mean: float = key(2.5e-3, "largest KL of a change of the mean, in nats", above=0)
@@ -168,12 +151,7 @@ class MPOConfig(ObjectiveConfig):
 
     def check(self, feedback: str, domain: DomainConfig) -> None:
         """Raise ConfigError where these settings do not fit `feedback` or the domain."""
-        if feedback != "mixed":
-            raise ConfigError(
-                "objective.name=mpo weighs samples by their scores and sees no labels:"
-                f" it needs feedback=mixed, found {feedback}"
-            )
-        check_several_samples(self.name, domain)
+        super().check(feedback, domain)
         if not domain.has_gaussian_policy():
             raise ConfigError(
                 "objective.name=mpo constrains mean and deviation and needs a Gaussian policy,"
@@ -184,39 +162,3 @@ class MPOConfig(ObjectiveConfig):
     def divergence_kind(self) -> str:
         """Mean and deviation are constrained apart from each other (arXiv 1812.02256, §4.2)."""
         return "decoupled"
-
-
-@dataclass
-class WeightedConfig(ObjectiveConfig):
-    """Weighted maximum likelihood: CRR, arXiv 2006.15134, or AWR, arXiv 1910.00177."""
-
-    implementation: ClassVar[str] = "suite.objectives.weighted:bind"
-    uses_labels: ClassVar[bool] = False
-    name: Literal["weighted"] = key("weighted", "this objective")
-    weight: Literal["binary", "exp"] = key(
-        "binary", "1 where the advantage is at least 0, or its exponential"
-    )
-    temperature: float = key(1.0, "temperature of the exponential, in units of the score", above=0)
-    largest: float = key(20.0, "largest weight of the exponential", above=0)
-
-    def check(self, feedback: str, domain: DomainConfig) -> None:
-        """Raise ConfigError where these settings do not fit `feedback` or the domain."""
-        if feedback != "mixed":
-            raise ConfigError(
-                "objective.name=weighted weighs samples by their scores and sees no labels:"
-                f" it needs feedback=mixed, found {feedback}"
-            )
-        if not domain.has_scores:
-            raise ConfigError(
-                f"objective.name={self.name} needs scores of a judge, and domain.name={domain.name}"
-                " has labels; use pmpo or dpo"
-            )
-
-
-def check_several_samples(name: str, domain: DomainConfig) -> None:
-    """Raise ConfigError where every context has one recorded sample."""
-    if domain.recorded:
-        raise ConfigError(
-            f"objective.name={name} compares several samples of a context, and"
-            f" domain.name={domain.name} has one of each; use pmpo or weighted"
-        )

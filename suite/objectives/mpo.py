@@ -14,6 +14,7 @@ from typing_extensions import override
 
 from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.config import MPOConfig
+from suite.objectives.inputs import check_shapes
 
 SMALLEST_DUAL = 1e-8
 
@@ -70,6 +71,7 @@ def mpo(feedback: Feedback, *, duals: Duals, limits: Limits) -> MPOTerms:
     KL(π_ref ‖ π), split in mean and covariance part, per dimension where they have one each.
     Labels are not used. Raises ValueError without scores or without the parts of the KL.
     """
+    check_shapes(feedback)
     if feedback.score is None or feedback.kl_parts is None:
         raise ValueError("mpo needs feedback.score and feedback.kl_parts")
     weights = (feedback.score / duals.temperature.detach()).softmax(1)

@@ -13,6 +13,8 @@ from torch import Tensor
 from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.bounds import effective_mass, smallest_beta
 from suite.objectives.config import PMPOConfig
+from suite.objectives.inputs import check_shapes
+from suite.objectives.loss_config import accepted_share
 
 DEFAULT_GUARD = 0.1  # ε of `auto`
 GUARDED_SHARE = 0.999  # share of rejections above which `auto` guards
@@ -118,13 +120,7 @@ def weighted_kl(feedback: Feedback, covariance_weight: float) -> Tensor:
 
 def check_arguments(feedback: Feedback, alpha: float, beta: float, divergence: str) -> None:
     """Raise ValueError for shapes that would broadcast, and for a loss without a minimum."""
-    shape = feedback.logp.shape
-    shapes = (tuple(shape), tuple(feedback.accept.shape), tuple(feedback.reject.shape))
-    if len(shape) != 2 or len(set(shapes)) > 1 or feedback.kl.shape != shape[:1]:
-        raise ValueError(
-            f"logp, accept and reject must be [B, K] and kl [B], found {shapes}"
-            f" and {tuple(feedback.kl.shape)}"
-        )
+    check_shapes(feedback)
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], found {alpha}")
     if beta < 0:
@@ -136,6 +132,14 @@ def check_arguments(feedback: Feedback, alpha: float, beta: float, divergence: s
             f"the reverse KL does not bound the rejected term, which counts at alpha={alpha}:"
             " use divergence='forward', or alpha=1"
         )
+
+
+def calibrated_beta(alpha: float, mass: float, accepted: float) -> float:
+    """Return β at which the optimum gives accepted samples the probability `mass` (theory §16).
+
+    The optimum has (α + β·Z1)/M of it, where Z1 is `accepted`, their share under the reference.
+    """
+    return (alpha - mass * (2 * alpha - 1)) / (mass - accepted)
 
 
 @dataclass(frozen=True)
@@ -154,13 +158,18 @@ class BoundPMPO:
         proportion to 1/Z0, has a ceiling; without rejections α is 1 and no β is needed, as under
         `feedback: positive`. All this is continuous in the shares (theory §15).
         """
-        scarce = SCARCE_REJECTIONS if isinstance(self.settings.beta, str) else SCARCE
+        by_margin = isinstance(self.settings.beta, str) and self.settings.calibrate is None
+        scarce = SCARCE_REJECTIONS if by_margin else SCARCE
         if shares.reject >= scarce:
             return self.alpha
         return 1 - (1 - self.alpha) * (shares.reject / scarce) ** 2
 
     def beta(self, shares: Shares) -> float:
-        """Return β as given, or margin·(1−α)/Z0 (theory §2)."""
+        """Return β as given, margin·(1−α)/Z0 (theory §2), or what `calibrate` asks for."""
+        if self.settings.calibrate is not None:
+            accepted_share(self.settings.calibrate, shares)  # which is checked
+            alpha = self.alpha_under(shares)
+            return calibrated_beta(alpha, self.settings.calibrate, shares.accept)
         if isinstance(self.settings.beta, str):
             return self.settings.margin * smallest_beta(self.alpha_under(shares), shares.reject)
         return self.settings.beta
@@ -185,22 +194,34 @@ class BoundPMPO:
         )
 
     def warning(self, shares: Shares) -> str | None:
-        """Return a warning where β is below (1−α)/Z0, the bound of theory §2, or at its ceiling."""
-        if isinstance(self.settings.beta, str) and 0 < shares.reject < SCARCE_REJECTIONS:
+        """Return which case of theory holds where β is below (1−α)/Z0 (§2), or at its ceiling."""
+        by_margin = isinstance(self.settings.beta, str) and self.settings.calibrate is None
+        if by_margin and 0 < shares.reject < SCARCE_REJECTIONS:
             return self.scarcity(shares)
         bound = smallest_beta(self.alpha_under(shares), shares.reject)
         beta = self.beta(shares)
-        if self.feedback == "positive" or beta >= bound or self.guard(shares) is not None:
+        if self.feedback == "positive" or beta >= bound:
             return None
-        consequence = (
-            "only a Gaussian's loss may still be bounded (docs/theory.md, sections 5 and 11)"
-            if self.gaussian_policy
-            else "the loss is unbounded and the policy may collapse"
-        )
         return (
-            f"objective.beta={beta:.3g} is below (1−α)/Z0 = {bound:.3g}: {consequence};"
-            " objective.beta=auto keeps it bounded"
+            f"objective.beta={beta:.3g} is below (1−α)/Z0 = {bound:.3g}:"
+            f" {self.below_the_bound(shares)}; objective.beta=auto keeps it bounded"
         )
+
+    def below_the_bound(self, shares: Shares) -> str:
+        """Return what happens below the bound (theory §5, §11, §12 and §16)."""
+        guard = self.guard(shares)
+        if guard is not None:
+            return f"objective.guard={guard:g} still gives every token an optimum (theory §12)"
+        if self.gaussian_policy:
+            return "only a Gaussian's loss may still be bounded (docs/theory.md, sections 5 and 11)"
+        mass = effective_mass(self.alpha_under(shares), self.beta(shares))
+        limit = (
+            f"a table of probabilities ends at (w − τ)₊/M with M = {mass:.3g}, which drops its"
+            " rarest outcomes (theory §16)"
+            if mass > 0
+            else f"as M = {mass:.3g} is not above 0, one outcome is left in the end (theory §16)"
+        )
+        return f"the loss is unbounded; {limit}, and a network may collapse"
 
     def scarcity(self, shares: Shares) -> str | None:
         """Return what `beta: auto` does where few samples are rejected, None where none count."""

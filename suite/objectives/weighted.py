@@ -1,16 +1,18 @@
-"""Weighted maximum likelihood of good samples, as in CRR and AWR.
+"""Weighted maximum likelihood of good samples, as in CRR, AWR and RWR.
 
 Shapes: B contexts, K samples per context. Sources: arXiv 2006.15134 (CRR, §3: binary and exp),
-arXiv 1910.00177 (AWR, eq. 9).
+arXiv 1910.00177 (AWR, eq. 9), Peters and Schaal, ICML 2007 (RWR).
 """
 
-from dataclasses import dataclass
+import math
 from typing import NamedTuple
 
 from torch import Tensor
 
-from suite.feedback.feedback import Feedback, Shares
-from suite.objectives.config import WeightedConfig
+from suite.feedback.feedback import Feedback
+from suite.objectives.bound import BoundLoss
+from suite.objectives.groups_config import WeightedConfig
+from suite.objectives.inputs import check_shapes, mean_score, present, scores
 
 
 class WeightedTerms(NamedTuple):
@@ -28,48 +30,38 @@ class WeightedTerms(NamedTuple):
 
 
 def weighted(
-    feedback: Feedback, *, weight: str, temperature: float = 1.0, largest: float = 20.0
+    feedback: Feedback,
+    *,
+    weight: str,
+    temperature: float = 1.0,
+    largest: float = 20.0,
+    reward: str = "score",
 ) -> WeightedTerms:
-    """Return −mean w(A)·log π with w = 1[A ≥ 0] (`binary`) or min(exp(A / temperature), largest).
+    """Return −mean w·log π, w = 1[A ≥ 0] (`binary`), e^(A/T) (`exp`) or e^(R/T) (`reward`).
 
-    A is the score less its context's mean, or, with one sample per context, the score itself.
-    Raises ValueError without scores, or for an unknown `weight`.
+    R is the score, or ±1 by the labels; A is R less its context's mean, or, with one sample per
+    context, R itself. The exponentials are at most `largest`. Samples that are not there (a score
+    of NaN) weigh nothing, nor do those without a label where rewards are labels.
+    Raises ValueError for shapes that differ, without scores, or for an unknown `weight`.
     """
-    if feedback.score is None:
-        raise ValueError("weighted needs feedback.score")
-    advantage = feedback.score
-    if advantage.shape[1] > 1:
-        advantage = advantage - advantage.mean(1, keepdim=True)
+    check_shapes(feedback)
+    value, there = present(scores(feedback, reward))
+    if reward == "labels":
+        there = there & (feedback.accept + feedback.reject > 0)
+    counts = there.to(value.dtype)
+    several = value.shape[1] > 1 and weight != "reward"
+    advantage = value - mean_score(value, counts) if several else value
     if weight == "binary":
         factor = (advantage >= 0).to(feedback.logp.dtype)
-    elif weight == "exp":
-        factor = (advantage / temperature).exp().clamp(max=largest)
+    elif weight in ("exp", "reward"):
+        # The limit comes first: of a large exponential the gradient would be NaN elsewhere.
+        factor = (advantage / temperature).clamp(max=math.log(largest)).exp()
     else:
-        raise ValueError(f"weight must be 'binary' or 'exp', found {weight!r}")
+        raise ValueError(f"weight must be 'binary', 'exp' or 'reward', found {weight!r}")
+    factor = factor * counts
     return WeightedTerms(-feedback.weighted(factor * feedback.logp).mean(), factor.mean())
 
 
-@dataclass(frozen=True)
-class BoundWeighted:
-    """Weighted likelihood with its settings."""
-
-    settings: WeightedConfig
-
-    def __call__(self, feedback: Feedback, shares: Shares) -> WeightedTerms:
-        """Return the loss terms of one batch."""
-        settings = self.settings
-        return weighted(
-            feedback,
-            weight=settings.weight,
-            temperature=settings.temperature,
-            largest=settings.largest,
-        )
-
-    def warning(self, shares: Shares) -> str | None:
-        """Weighted likelihood is bounded for any scores."""
-        return None
-
-
-def bind(settings: WeightedConfig, feedback: str, dimensions: int | None) -> BoundWeighted:
+def bind(settings: WeightedConfig, feedback: str, dimensions: int | None) -> BoundLoss:
     """Bind the settings; `feedback` is always mixed."""
-    return BoundWeighted(settings)
+    return BoundLoss(settings, feedback, weighted)

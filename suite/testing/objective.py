@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from suite.config.schema import Config
-from suite.feedback.feedback import Feedback
-from suite.objectives.base import build_objective
+from suite.feedback.feedback import Feedback, Shares
+from suite.objectives.base import Objective, build_objective
 from suite.testing.shared import (
     build,
     check_settings,
@@ -36,7 +36,7 @@ def check_objective(
 
 
 def check_terms(config: Config) -> None:
-    """The loss is finite and a mean over contexts; its warning is text or None."""
+    """The loss is finite, and a mean over contexts or declared as none; its warning is a text."""
     domain = build(config)
     objective = build_objective(config.objective, config.feedback, domain.dimensions)
     feedback = first_feedback(domain)
@@ -46,17 +46,23 @@ def check_terms(config: Config) -> None:
         all(isinstance(term, Tensor) for term in terms._asdict().values()),
         "the terms must be a NamedTuple of tensors",
     )
+    if not config.objective.uses_batch_statistics:
+        check_split(objective, feedback, domain.shares)
+    warning = objective.warning(domain.shares)
+    require(warning is None or isinstance(warning, str), "warning must return text or None")
+
+
+def check_split(objective: Objective, feedback: Feedback, shares: Shares) -> None:
+    """The loss of a batch is the mean of the losses of its halves."""
     half = len(feedback.kl) // 2
     parts = [part_of(feedback, slice(0, half)), part_of(feedback, slice(half, 2 * half))]
-    whole = objective(part_of(feedback, slice(0, 2 * half)), domain.shares).loss
-    halves = sum(objective(part, domain.shares).loss for part in parts) / 2
+    whole = objective(part_of(feedback, slice(0, 2 * half)), shares).loss
+    halves = sum(objective(part, shares).loss for part in parts) / 2
     require(
         torch.allclose(whole, torch.as_tensor(halves), rtol=1e-4, atol=1e-6),
         "the loss of a batch must be the mean of the losses of its halves, or accumulation and"
-        " several processes change it",
+        " several processes change it (or uses_batch_statistics must say so)",
     )
-    warning = objective.warning(domain.shares)
-    require(warning is None or isinstance(warning, str), "warning must return text or None")
 
 
 def part_of(feedback: Feedback, rows: slice) -> Feedback:

@@ -65,9 +65,9 @@ def check_settings(config: Config, folder: Path) -> None:
     require("/" not in config.run_name, f"the task or variant holds a slash: {config.run_name}")
 
 
-def check_training_moves_the_policy_alone(config: Config) -> None:
+def check_training_moves_the_policy_alone(config: Config, domain: Domain | None = None) -> None:
     """Three steps are finite, move the policy, and leave the reference where it is."""
-    domain = build(config)
+    domain = domain or build(config)
     objective = build_objective(config.objective, config.feedback, domain.dimensions)
     before = copy.deepcopy((domain.policy.state_dict(), domain.reference.state_dict()))
     take_steps(domain, objective, 3)
@@ -78,7 +78,8 @@ def check_training_moves_the_policy_alone(config: Config) -> None:
 
 def take_steps(domain: Domain, objective: Objective, count: int) -> None:
     """Train for a few steps."""
-    optimizer = torch.optim.Adam(domain.policy.parameters(), lr=1e-2)
+    trained = [p for p in domain.policy.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=1e-2)
     for batch in itertools.islice(domain.train_dataloader(), count):
         loss = objective(domain.feedback(batch), domain.shares).loss
         require(loss.isfinite(), "the loss must be finite")

@@ -66,5 +66,5 @@ def test_without_scores_accept_and_reject_order_the_samples() -> None:
 def test_what_is_missing_or_unknown_is_refused() -> None:
     with pytest.raises(ValueError, match="reference_logp"):
         dpo(group()._replace(reference_logp=None), beta=0.1)
-    with pytest.raises(ValueError, match="'best_worst' or 'all', found 'some'"):
+    with pytest.raises(ValueError, match="'best_worst', 'all' or 'labels', found 'some'"):
         dpo(group(), beta=0.1, pairs="some")

@@ -74,6 +74,8 @@ def test_weights_are_the_softmax_of_scores_by_hand() -> None:
     one = torch.zeros(1, 2, dtype=torch.float64)
     found = feedback()._replace(
         logp=torch.tensor([[-1.0, -2.0]], dtype=torch.float64),
+        kl=torch.zeros(1, dtype=torch.float64),
+        reference_logp=None,
         score=torch.tensor([[0.0, math.log(3)]], dtype=torch.float64),
         accept=one,
         reject=one,

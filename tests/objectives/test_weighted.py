@@ -49,7 +49,7 @@ def test_several_samples_of_a_context_are_judged_by_their_mean() -> None:
 
 def test_unknown_weights_and_missing_scores_are_refused() -> None:
     logp = torch.zeros(4, 1)
-    with pytest.raises(ValueError, match="weight must be 'binary' or 'exp', found 'linear'"):
+    with pytest.raises(ValueError, match="weight must be 'binary', 'exp' or 'reward', found"):
         weighted(feedback(logp), weight="linear")
-    with pytest.raises(ValueError, match=r"weighted needs feedback\.score"):
+    with pytest.raises(ValueError, match=r"needs feedback\.score"):
         weighted(feedback(logp, None), weight="exp")
