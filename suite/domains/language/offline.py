@@ -26,6 +26,7 @@ from suite.domains.language.batching import (
 )
 from suite.domains.language.builtin_rows import builtin_data
 from suite.domains.language.chat import freeze_date
+from suite.domains.language.eval_part import part_of
 from suite.domains.language.head import Statistics
 from suite.domains.language.loading import longest_input
 from suite.domains.language.models import Networks, causal_lm, load_pair, save_pair
@@ -110,6 +111,8 @@ class Rows:
                 f"domain.data.held_out={self.settings.data.held_out:g} leaves no rows to train on,"
                 f" found {len(groups)} in all"
             )
+        part = self.settings.eval_part
+        held_out = part_of(held_out, part, lambda group: group.prompt, "held-out prompts")
         return rows, (held_out or rows)[: self.settings.eval_rows]
 
     def label_shares(self, rows: list[Encoded]) -> Shares:
@@ -242,8 +245,8 @@ class Rows:
                 per_token = statistics.logp[where].sum() / length[where].sum()
                 metrics[f"perplexity_{name}"] = (-per_token).exp().item()
         if self.builtin is not None:
-            accuracy = self.builtin.accuracy
-            metrics["score"] = self.networks(accuracy, causal_lm(self.policy), self.tokenizer)
+            accuracy, part = self.builtin.accuracy, self.settings.eval_part
+            metrics["score"] = self.networks(accuracy, causal_lm(self.policy), self.tokenizer, part)
         return metrics
 
     def measure(self, groups: list[Encoded]) -> tuple[Statistics, Tensor, Tensor]:

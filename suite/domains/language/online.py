@@ -13,6 +13,7 @@ from torch import Tensor
 
 from suite.config.contracts import DomainParts
 from suite.domains.language.chat import freeze_date
+from suite.domains.language.eval_part import eval_prompts
 from suite.domains.language.generation import complete, decode, judge_completions, task_judge
 from suite.domains.language.head import Statistics
 from suite.domains.language.io import Text
@@ -52,7 +53,7 @@ class LanguageModel:
         self.divergence = parts.divergence
         self.dimensions = None
         self.task = build_task(settings)
-        self.prompts = self.task or prompt_file(settings)
+        self.prompts = eval_prompts(self.task or prompt_file(settings), settings.eval_part)
         start = settings.model.path
         if start is None:
             assert self.task is not None  # the configuration was checked
