@@ -7,8 +7,9 @@ can therefore run over a few hundred tokens at a time, and [T, V] never exists.
 Shapes: T tokens, H hidden units, V vocabulary entries, R rank of an adapter on the head.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from typing_extensions import override
 
 CHUNK = 2**23  # logits held at a time, per model: 32 MB in float32
 CHUNK_ON_GPU = 2**26  # not measured yet
+TOP = 10  # likeliest tokens, of which `top_mass` and `top_entropy` tell
+
+Extra = Literal["entropy", "reverse_kl", "top_mass", "top_entropy"]
 
 
 class Adapter(NamedTuple):
@@ -98,8 +102,22 @@ class Statistics(NamedTuple):
     """KL between the distributions of policy and reference at the token, with gradient."""
     reference_logp: Tensor
     """log π_ref(target)."""
-    entropy: Tensor
-    """Entropy of the policy's distribution, without gradient; 0 unless chosen."""
+    extra: dict[Extra, Tensor]
+    """What was asked for, without gradient: `entropy` of π, `reverse_kl` KL(π ‖ π_ref), `top_mass`
+    the probability under π of its ten likeliest tokens, and `top_entropy` the entropy of π among
+    these alone (arXiv 2410.11677)."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Statistics":
+        """Return the statistics with a change to each."""
+        extra = {name: change(values) for name, values in self.extra.items()}
+        return Statistics._make([*map(change, self[:3]), extra])
+
+    @classmethod
+    def joined(cls, parts: Sequence["Statistics"]) -> "Statistics":
+        """Return the statistics of several parts, one after another."""
+        extra = {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra}
+        columns = zip(*(part[:3] for part in parts), strict=True)
+        return cls._make([*map(torch.cat, columns), extra])
 
 
 def token_statistics(
@@ -110,7 +128,7 @@ def token_statistics(
     targets: Tensor,
     *,
     divergence: str = "forward",
-    entropy: bool = False,
+    extra: tuple[Extra, ...] = (),
 ) -> Statistics:
     """Return log π(target), the KL to the reference and more at every position.
 
@@ -118,7 +136,8 @@ def token_statistics(
     `targets` [T]. Vocabularies may be padded to different sizes: the common part counts. Gradients
     reach `hidden` and the policy's weight, bias and adapter, for any loss of the results. The
     "forward" KL is KL(π_ref ‖ π), the "reverse" one KL(π ‖ π_ref) (arXiv 2410.04166, eq. 10).
-    Raises ValueError for targets outside the common vocabulary.
+    What `extra` names is computed beside these, and does not change them. Raises ValueError for
+    targets outside the common vocabulary.
     """
     vocabulary = min(len(head.weight), len(reference_head.weight))
     if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < vocabulary:
@@ -126,9 +145,9 @@ def token_statistics(
     up = None if head.adapter is None else head.adapter.up
     statistics: tuple[Tensor, ...] = TokenStatistics.apply(  # type: ignore[no-untyped-call]
         hidden, head.weight, head.bias, head.low(hidden), up, head, reference_hidden,
-        reference_head, targets, vocabulary, divergence, entropy,
+        reference_head, targets, vocabulary, divergence, extra,
     )  # fmt: skip
-    return Statistics(*statistics)
+    return Statistics._make([*statistics[:3], dict(zip(extra, statistics[3:], strict=True))])
 
 
 class TokenStatistics(torch.autograd.Function):
@@ -152,12 +171,12 @@ class TokenStatistics(torch.autograd.Function):
         targets: Tensor,
         vocabulary: int,
         divergence: str,
-        entropy: bool,
+        extra: tuple[Extra, ...],
     ) -> tuple[Tensor, ...]:
         """Return the statistics, [T] each."""
         kind = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        logp, kl, reference_logp, entropies, total, reference_total = torch.zeros(
-            6, len(hidden), dtype=kind, device=hidden.device
+        logp, kl, reference_logp, total, reference_total, *extras = torch.zeros(
+            5 + len(extra), len(hidden), dtype=kind, device=hidden.device
         )
         reference_low = reference_head.low(reference_hidden)
         parts = chunks(hidden, vocabulary)
@@ -172,9 +191,9 @@ class TokenStatistics(torch.autograd.Function):
             total[part], reference_total[part] = ours.logsumexp(-1), theirs.logsumexp(-1)
             logp[part] = ours.gather(-1, chosen)[:, 0] - total[part]
             reference_logp[part] = theirs.gather(-1, chosen)[:, 0] - reference_total[part]
-            if entropy:
-                p = (ours - total[part, None]).exp_()
-                entropies[part] = total[part] - row_products(p, ours)
+            found = extra_statistics(extra, ours, theirs, total[part], reference_total[part])
+            for values, of_chunk in zip(extras, found, strict=True):
+                values[part] = of_chunk
             shift = total[part] - reference_total[part]
             if divergence == "forward":
                 ratio = torch.sub(theirs, ours, out=None if keep else ours)
@@ -188,8 +207,8 @@ class TokenStatistics(torch.autograd.Function):
             hidden, low, reference_hidden, reference_low, targets, total, reference_total, kl
         )
         ctx.heads, ctx.vocabulary, ctx.divergence = (head, reference_head), vocabulary, divergence
-        ctx.mark_non_differentiable(reference_logp, entropies)
-        return logp, kl, reference_logp, entropies
+        ctx.mark_non_differentiable(reference_logp, *extras)
+        return logp, kl, reference_logp, *extras
 
     @staticmethod
     @override
@@ -242,6 +261,25 @@ class TokenStatistics(torch.autograd.Function):
                 by_up[:v].addmm_(by_logits.t(), low[part].to(by_logits.dtype))
         typed = (g if g is None else g.to(x.dtype) for g, x in zip(sums, inputs, strict=True))
         return *typed, None, None, None, None, None, None, None
+
+
+def extra_statistics(
+    names: tuple[Extra, ...], ours: Tensor, theirs: Tensor, total: Tensor, reference_total: Tensor
+) -> list[Tensor]:
+    """Return what was asked for of a chunk, [T] each from logits [T, V] and their totals [T]."""
+    found: dict[Extra, Tensor] = {}
+    asked = set(names)
+    if asked & {"entropy", "reverse_kl"}:
+        p = (ours - total[:, None]).exp_()
+        if "entropy" in asked:
+            found["entropy"] = total - row_products(p, ours)
+        if "reverse_kl" in asked:
+            found["reverse_kl"] = row_products(p, ours - theirs) - (total - reference_total)
+    if asked & {"top_mass", "top_entropy"}:
+        top = ours.topk(min(TOP, ours.shape[-1]), sorted=False).values
+        found["top_mass"] = (top.logsumexp(-1) - total).exp().clamp(max=1)
+        found["top_entropy"] = torch.special.entr(top.softmax(-1)).sum(-1)
+    return [found[name] for name in names]
 
 
 def slice_states(states: Tensor | None, part: slice) -> Tensor | None:
