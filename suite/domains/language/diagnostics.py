@@ -10,7 +10,8 @@ from math import comb
 import torch
 from torch import Tensor
 
-from suite.domains.language.head import Extra, Statistics
+from suite.domains.language.head import Statistics
+from suite.domains.language.head_extras import Extra
 
 EVALUATED: tuple[Extra, ...] = ("entropy", "top_mass", "top_entropy")
 

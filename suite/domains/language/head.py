@@ -9,7 +9,7 @@ Shapes: T tokens, H hidden units, V vocabulary entries, R rank of an adapter on 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,11 +17,10 @@ from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from typing_extensions import override
 
+from suite.domains.language.head_extras import Extra, extra_statistics, row_products
+
 CHUNK = 2**23  # logits held at a time, per model: 32 MB in float32
 CHUNK_ON_GPU = 2**26  # not measured yet
-TOP = 10  # likeliest tokens, of which `top_mass` and `top_entropy` tell
-
-Extra = Literal["entropy", "reverse_kl", "top_mass", "top_entropy"]
 
 
 class Adapter(NamedTuple):
@@ -103,9 +102,7 @@ class Statistics(NamedTuple):
     reference_logp: Tensor
     """log π_ref(target)."""
     extra: dict[Extra, Tensor]
-    """What was asked for, without gradient: `entropy` of π, `reverse_kl` KL(π ‖ π_ref), `top_mass`
-    the probability under π of its ten likeliest tokens, and `top_entropy` the entropy of π among
-    these alone (arXiv 2410.11677)."""
+    """What was asked for, without gradient."""
 
     def map(self, change: Callable[[Tensor], Tensor]) -> "Statistics":
         """Return the statistics with a change to each."""
@@ -263,34 +260,9 @@ class TokenStatistics(torch.autograd.Function):
         return *typed, None, None, None, None, None, None, None
 
 
-def extra_statistics(
-    names: tuple[Extra, ...], ours: Tensor, theirs: Tensor, total: Tensor, reference_total: Tensor
-) -> list[Tensor]:
-    """Return what was asked for of a chunk, [T] each from logits [T, V] and their totals [T]."""
-    found: dict[Extra, Tensor] = {}
-    asked = set(names)
-    if asked & {"entropy", "reverse_kl"}:
-        p = (ours - total[:, None]).exp_()
-        if "entropy" in asked:
-            found["entropy"] = total - row_products(p, ours)
-        if "reverse_kl" in asked:
-            found["reverse_kl"] = row_products(p, ours - theirs) - (total - reference_total)
-    if asked & {"top_mass", "top_entropy"}:
-        top = ours.topk(min(TOP, ours.shape[-1]), sorted=False).values
-        found["top_mass"] = (top.logsumexp(-1) - total).exp().clamp(max=1)
-        found["top_entropy"] = torch.special.entr(top.softmax(-1)).sum(-1)
-    return [found[name] for name in names]
-
-
 def slice_states(states: Tensor | None, part: slice) -> Tensor | None:
     """Return a part of states, or None."""
     return None if states is None else states[part]
-
-
-def row_products(first: Tensor, second: Tensor) -> Tensor:
-    """Return the dot products of rows, [T] from two [T, V], without another [T, V]."""
-    products: Tensor = torch.linalg.vecdot(first, second)
-    return products
 
 
 def chunks(hidden: Tensor, vocabulary: int) -> list[slice]:

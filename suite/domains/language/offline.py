@@ -27,7 +27,8 @@ from suite.domains.language.batching import (
 from suite.domains.language.builtin_rows import builtin_data
 from suite.domains.language.chat import freeze_date
 from suite.domains.language.diagnostics import EVALUATED, pair_metrics, top_means
-from suite.domains.language.head import Extra, Statistics
+from suite.domains.language.head import Statistics
+from suite.domains.language.head_extras import Extra
 from suite.domains.language.loading import longest_input
 from suite.domains.language.models import Networks, causal_lm, load_pair, save_pair
 from suite.domains.language.offline_config import RowsConfig

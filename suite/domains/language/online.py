@@ -22,7 +22,8 @@ from suite.domains.language.diagnostics import (
     weighted_mean,
 )
 from suite.domains.language.generation import complete, decode, judge_completions, task_judge
-from suite.domains.language.head import Extra, Statistics
+from suite.domains.language.head import Statistics
+from suite.domains.language.head_extras import Extra
 from suite.domains.language.io import Text
 from suite.domains.language.judges import build_judge
 from suite.domains.language.models import Networks, as_reference, causal_lm, load_pair, save_pair

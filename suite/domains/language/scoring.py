@@ -11,7 +11,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from suite.config.fields import ConfigError
-from suite.domains.language.head import Extra, Head, Statistics, token_statistics
+from suite.domains.language.head import Head, Statistics, token_statistics
+from suite.domains.language.head_extras import Extra
 from suite.domains.language.models import Networks, Pair, as_reference, causal_lm, recomputing
 from suite.domains.language.packing import Sequence, Tokens, attention_mask, pack
 from suite.feedback.feedback import TokenFeedback
