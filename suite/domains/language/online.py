@@ -218,8 +218,8 @@ class LanguageModel:
 
         Likelihood is displaced where `logp_accepted` falls along with `logp_rejected`. The KL is
         from the initial reference: exact per token while the reference has not moved, else an
-        estimate from samples. So are the margins of pairs, which are of one prompt. `pass_at_k` is
-        there where the scores are those of a verifier.
+        estimate from samples. Margins, of pairs among the completions of a prompt, compare with the
+        initial reference too. `pass_at_k` is there where the scores are those of a verifier.
         """
         statistics = self.measure()
         labels, tokens = self.held_out.labels, self.held_out.tokens.targets.numel()
