@@ -62,12 +62,12 @@ class PMPOConfig(ObjectiveConfig):
             )
         if isinstance(self.guard, str) and self.guard != "auto":
             raise ConfigError(f"objective.guard must be a number or 'auto', found {self.guard!r}")
-        if self.guard is not None and (domain.closed_form_kl or self.normalization != "shares"):
+        if self.guard is not None and not (domain.has_tokens() and self.normalization == "shares"):
             raise ConfigError(
                 f"objective.guard={self.guard} needs a language model and"
                 " objective.normalization=shares"
             )
-        if self.covariance_weight != 1 and not domain.closed_form_kl:
+        if self.covariance_weight != 1 and not domain.has_gaussian_policy():
             raise ConfigError(
                 f"objective.covariance_weight={self.covariance_weight:g} needs a Gaussian policy,"
                 " and this domain's is none; leave it at 1"
@@ -174,7 +174,7 @@ class MPOConfig(ObjectiveConfig):
                 f" it needs feedback=mixed, found {feedback}"
             )
         check_several_samples(self.name, domain)
-        if not domain.closed_form_kl:
+        if not domain.has_gaussian_policy():
             raise ConfigError(
                 "objective.name=mpo constrains mean and deviation and needs a Gaussian policy,"
                 " and this domain's is none; use pmpo or dpo"

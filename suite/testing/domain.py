@@ -49,8 +49,9 @@ def check_feedback(config: Config) -> None:
     require(feedback.kl.shape == (contexts,), f"kl must be [B] = [{contexts}]")
     require((feedback.kl >= -1e-6).all(), "kl must not be negative")
     require(
-        (feedback.kl_parts is not None) == config.domain.closed_form_kl,
-        "kl_parts must be there exactly where the settings declare closed_form_kl",
+        (feedback.kl_parts is not None) == config.domain.has_gaussian_policy(),
+        "kl_parts must be there exactly where the settings declare closed_form_kl, or"
+        " has_gaussian_policy returns True",
     )
     if feedback.kl_parts is not None:
         for part in feedback.kl_parts:

@@ -1,4 +1,4 @@
-"""The bandit domain: minimise a known function from ranked samples (claims P1 and P3).
+"""The bandit domain with a Gaussian: minimise a function from ranked samples (claims P1 and P3).
 
 Shapes: B groups, K samples per group, D variables.
 """
