@@ -68,6 +68,10 @@ def check_feedback(config: Config) -> None:
             values is not None and values.shape == (contexts, samples),
             f"{name} must be [B, K] = [{contexts}, {samples}]",
         )
+    if feedback.reverse_kl is not None:
+        require(feedback.reverse_kl.shape == (contexts,), f"reverse_kl must be [B] = [{contexts}]")
+        require((feedback.reverse_kl >= -1e-6).all(), "reverse_kl must not be negative")
+        require(not feedback.reverse_kl.requires_grad, "reverse_kl must have no gradient")
     check_start(domain, feedback)
 
 

@@ -140,6 +140,8 @@ def test_a_broken_domain_or_objective_is_found_out(
         "kl must not be negative": lambda f: f._replace(kl=f.kl - 1),
         "must hide the other label": lambda f: f._replace(reject=1 - f.accept),
         "logp must equal reference_logp": lambda f: f._replace(logp=f.logp + 1),
+        r"reverse_kl must be \[B\]": lambda f: f._replace(reverse_kl=f.kl.detach().mean()),
+        "reverse_kl must have no gradient": lambda f: f._replace(reverse_kl=f.kl),
         "score must be": lambda f: f._replace(score=None),
         "equal seeds must give equal batches": lambda f: f._replace(score=f.score + next(count)),
     }
