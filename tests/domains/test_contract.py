@@ -70,7 +70,7 @@ def test_every_objective_trains_by_its_name_alone(tiny: Tiny, objective: str) ->
     config = tiny(
         name, f"objective={{name: {objective}}}", "trainer.steps=3", "trainer.eval_every=3"
     )
-    assert math.isfinite(train(config)["final"]["score"])
+    assert math.isfinite(train(config)["score"])
 
 
 @pytest.mark.parametrize("name", DOMAINS)
@@ -102,7 +102,9 @@ def test_settings_come_back_from_the_runs_folder(tiny: Tiny, name: str, tmp_path
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_keeps_the_contract(objective: str, tmp_path: Path) -> None:
-    testing.check_objective(objective, folder=tmp_path)
+    arms = ["domain.policy=categorical", "domain.function=likely_peak"]
+    domain = ["domain.name=bandit", *(arms if objective == "orpo" else [])]
+    testing.check_objective(objective, folder=tmp_path, domain=domain)
 
 
 @pytest.mark.parametrize("name", DOMAINS)
