@@ -190,6 +190,12 @@ class Config:
             raise ConfigError(
                 f"reference.update must be frozen with {reason}; found {self.reference.update}"
             )
+        mass = getattr(self.objective, "calibrate", None)
+        if mass is not None and self.reference.update != "frozen":
+            raise ConfigError(
+                f"objective.calibrate={mass:g} needs reference.update=frozen: a reference that"
+                f" follows leads beyond any probability; found {self.reference.update}"
+            )
         if self.domain.needs_moving_reference and self.reference.update == "frozen":
             raise ConfigError(
                 f"reference.update must be copy or average with domain.name={self.domain.name}, or"

@@ -7,7 +7,7 @@ from typing import Any
 from suite.config.fields import ConfigError
 from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.base import Terms
-from suite.objectives.loss_config import LossConfig
+from suite.objectives.loss_config import LossConfig, check_mass
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,16 @@ class BoundLoss:
         return self.loss(feedback, **self.arguments(shares))
 
     def arguments(self, shares: Shares) -> dict[str, Any]:
-        """Return the keyword arguments of the loss; raises ConfigError for a mass out of reach."""
+        """Return the keyword arguments of the loss."""
         return self.settings.arguments(shares)
 
     def warning(self, shares: Shares) -> str | None:
-        """Return why the loss has no minimum on labels with these shares, or None."""
-        self.arguments(shares)  # before the first step, where `calibrate` is out of reach
+        """Return why the loss has no minimum on labels with these shares, or None.
+
+        Raises ConfigError, before the first step, where `calibrate` is out of their reach.
+        """
+        if self.settings.mass is not None:
+            check_mass(self.settings.mass, shares)
         return self.settings.warning(shares)
 
 

@@ -61,8 +61,14 @@ class LossConfig(ObjectiveConfig):
                 f"objective.name={self.name} needs probabilities, and the densities of"
                 f" domain.name={domain.name} may exceed 1; use simpo"
             )
-        if getattr(self, "calibrate", None) is not None:
+        if self.mass is not None:
             self.check_calibration()
+
+    @property
+    def mass(self) -> float | None:
+        """The probability of accepted samples that `calibrate` asks for, None without it."""
+        mass: float | None = getattr(self, "calibrate", None)
+        return mass
 
     def check_feedback(self, feedback: str) -> None:
         """Raise ConfigError where `feedback` hides what the objective learns from."""
@@ -92,13 +98,10 @@ class LossConfig(ObjectiveConfig):
             )
 
     def arguments(self, shares: "Shares") -> dict[str, Any]:
-        """Return the keyword arguments of the loss, with the strength that the shares lead to.
-
-        Raises ConfigError where `calibrate` is out of reach of the shares.
-        """
+        """Return the keyword arguments of the loss, with the strength that the shares lead to."""
         fields = (field.name for field in dataclasses.fields(self))
         values = {name: getattr(self, name) for name in fields if name not in NO_ARGUMENTS}
-        mass = getattr(self, "calibrate", None)
+        mass = self.mass
         if mass is not None:
             accepted = accepted_share(mass, shares)
             values[self.strength_key] = self.calibrated(mass, accepted)
@@ -119,16 +122,28 @@ class LossConfig(ObjectiveConfig):
         raise NotImplementedError
 
 
-def accepted_share(mass: float, shares: "Shares") -> float:
-    """Return the share of accepted among labelled samples; raises ConfigError unless below mass."""
-    labelled = shares.accept + shares.reject
-    accepted = shares.accept / labelled if labelled > 0 else 0.0
+def check_mass(mass: float, shares: "Shares") -> None:
+    """Raise ConfigError unless the reference gives accepted samples less than `mass`, and some."""
+    accepted = labelled_share(shares)
     if not 0 < accepted < mass:
         raise ConfigError(
             f"objective.calibrate={mass:g} must exceed the share of accepted samples, which must"
             f" not be 0; found {accepted:.3g} of those with a label"
         )
-    return accepted
+
+
+def accepted_share(mass: float, shares: "Shares") -> float:
+    """Return the share of accepted among labelled samples, kept within what `mass` allows.
+
+    `check_mass` refuses others before the first step; later estimates vary about it.
+    """
+    return min(max(labelled_share(shares), 1e-6), mass * (1 - 1e-3))
+
+
+def labelled_share(shares: "Shares") -> float:
+    """Return the share of accepted among labelled samples, 0 without any."""
+    labelled = shares.accept + shares.reject
+    return shares.accept / labelled if labelled > 0 else 0.0
 
 
 def log_odds_ratio(mass: float, accepted: float) -> float:

@@ -14,7 +14,7 @@ from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.bounds import effective_mass, smallest_beta
 from suite.objectives.config import PMPOConfig
 from suite.objectives.inputs import check_shapes
-from suite.objectives.loss_config import accepted_share
+from suite.objectives.loss_config import accepted_share, check_mass
 
 DEFAULT_GUARD = 0.1  # ε of `auto`
 GUARDED_SHARE = 0.999  # share of rejections above which `auto` guards
@@ -167,9 +167,8 @@ class BoundPMPO:
     def beta(self, shares: Shares) -> float:
         """Return β as given, margin·(1−α)/Z0 (theory §2), or what `calibrate` asks for."""
         if self.settings.calibrate is not None:
-            accepted_share(self.settings.calibrate, shares)  # which is checked
-            alpha = self.alpha_under(shares)
-            return calibrated_beta(alpha, self.settings.calibrate, shares.accept)
+            mass = self.settings.calibrate
+            return calibrated_beta(self.alpha_under(shares), mass, accepted_share(mass, shares))
         if isinstance(self.settings.beta, str):
             return self.settings.margin * smallest_beta(self.alpha_under(shares), shares.reject)
         return self.settings.beta
@@ -194,7 +193,12 @@ class BoundPMPO:
         )
 
     def warning(self, shares: Shares) -> str | None:
-        """Return which case of theory holds where β is below (1−α)/Z0 (§2), or at its ceiling."""
+        """Return which case of theory holds where β is below (1−α)/Z0 (§2), or at its ceiling.
+
+        Raises ConfigError where `calibrate` is out of reach of the shares.
+        """
+        if self.settings.calibrate is not None:
+            check_mass(self.settings.calibrate, shares)
         by_margin = isinstance(self.settings.beta, str) and self.settings.calibrate is None
         if by_margin and 0 < shares.reject < SCARCE_REJECTIONS:
             return self.scarcity(shares)

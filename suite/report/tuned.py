@@ -9,6 +9,8 @@ from suite.sweeps.choices import Choice, is_waiting
 from suite.sweeps.grids import assignments
 from suite.sweeps.spec import Sweep
 
+CALIBRATED = "objective.calibrate"  # makes strengths of different objectives comparable
+
 
 class TunedVariant(NamedTuple):
     """A variant with its candidates; values are written as `key=value`."""
@@ -61,6 +63,10 @@ def note_on(choice: Choice, scores: Sequence[float | None]) -> str:
     """Say where a choice is at the edge of its grid, or rests on nothing."""
     if all(score is None for score in scores):
         return "no candidate finished: the first one is taken"
-    if not choice.edges:
-        return ""
-    return f"on the edge of the grid: {', '.join(choice.edges)}"
+    notes = []
+    values = choice.variant.candidates[0].values
+    if any(key.startswith("objective.") for key in values) and CALIBRATED not in values:
+        notes.append("strength not calibrated")
+    if choice.edges:
+        notes.append(f"on the edge of the grid: {', '.join(choice.edges)}")
+    return "; ".join(notes)

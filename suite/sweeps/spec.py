@@ -21,6 +21,9 @@ grids:
 ```
 
 W&B runs are written offline unless `logging.wandb` says otherwise.
+`tune.keys` are tuned in every grid that has a `tune`, which may then be empty. `grids` may be the
+name of a YAML file, relative to this one, that holds them for several sweeps.
+
 Grids may overlap: a run that two grids name is run once. Two equal points within a grid are an
 error.
 """
@@ -49,6 +52,7 @@ from suite.sweeps.tuning import (
     check_tune,
     expand_variants,
     split_tuned,
+    with_common_keys,
 )
 
 FILE_KEYS = ("config", "grids", "report", "set", "tune")
@@ -191,7 +195,7 @@ def resized(content: SweepFile, size: dict[str, Any]) -> SweepFile:
     if tune is not None:
         seeds = size.pop("tune.seed", tune.seed)
         apart = {name: size.get(name, value) for name, value in tune.set.items()}
-        tune = TuneSettings(seeds, apart)
+        tune = TuneSettings(seeds, apart, tune.keys)
     fixed = {name: value for name, value in size.items() if name not in varied}
     return dataclasses.replace(
         content, grids=grids, tuned=tuned, tune=tune, set=content.set | fixed
@@ -217,7 +221,10 @@ def read_sweep_file(path: Path) -> SweepFile:
     for name in ("config", "grids"):
         if not values.get(name):
             raise ConfigError(f"{path}: {name} is required, and nothing was given")
-    values["grids"], values["tuned"] = split_tuned(values["grids"], str(path))
+    if isinstance(values["grids"], str):  # a file that several sweeps share
+        values["grids"] = read_yaml(path.parent / values["grids"])
+    grids = with_common_keys(values["grids"], values.get("tune"), str(path))
+    values["grids"], values["tuned"] = split_tuned(grids, str(path))
     check_grids(values["grids"], str(path))
     check_tune(values.get("tune"), values["tuned"], str(path))
     for name in ("set", "report"):

@@ -28,6 +28,7 @@ class TuneSettings:
 
     seed: list[Any]
     set: dict[str, Any] = field(default_factory=dict)
+    keys: dict[str, list[Any]] = field(default_factory=dict)  # tuned in every grid with `tune`
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,21 @@ class Stages(NamedTuple):
 
     tuning: Sequence[Override]
     reported: Sequence[Override]
+
+
+def with_common_keys(grids: Any, tune: Any, origin: str) -> Any:
+    """Return grids in which each `tune` holds `tune.keys` of the sweep too; raises ConfigError."""
+    common = tune.get("keys", {}) if isinstance(tune, dict) else {}
+    if not isinstance(common, dict):
+        raise ConfigError(f"{origin}: tune.keys must map keys to lists of values, found {common!r}")
+    if not common or not isinstance(grids, dict):
+        return grids
+    return {
+        name: axes | {"tune": (axes["tune"] or {}) | common}
+        if isinstance(axes, dict) and isinstance(axes.get("tune", 0), dict | None)
+        else axes
+        for name, axes in grids.items()
+    }
 
 
 def split_tuned(grids: Any, origin: str) -> tuple[Any, dict[str, Axes]]:
@@ -113,7 +129,7 @@ def check_tune(tune: Any, tuned: dict[str, Axes], origin: str) -> None:
     for name in tune:
         if name not in known:
             raise ConfigError(f"{origin}: unknown key tune.{name}; tune has {', '.join(known)}")
-    seeds, fixed = tune.get("seed"), tune.get("set", {})
+    seeds, fixed = tune.get("seed"), tune.get("set", {})  # `keys` are in the grids by now
     if not isinstance(seeds, list) or not seeds:
         raise ConfigError(f"{origin}: tune.seed must be a list of seeds, found {seeds!r}")
     if not isinstance(fixed, dict):
