@@ -39,7 +39,8 @@ def variants(feedback: Feedback, absent: bool) -> list[Feedback]:
     """The same samples with labels, weights and probabilities at their limits."""
     zero = torch.zeros_like(feedback.accept)
     weight, logp, reference = feedback.weight, feedback.logp, feedback.reference_logp
-    assert weight is not None and reference is not None and feedback.score is not None
+    assert weight is not None
+    assert reference is not None
     far = torch.full_like(reference, -1e4)
     result = [
         feedback,
@@ -69,7 +70,8 @@ def feedback_labels(feedback: Feedback) -> Labels:
 
 def without(feedback: Feedback, gone: torch.Tensor) -> Feedback:
     """Mark samples as absent: score NaN, log π and log π_ref 0, no label."""
-    assert feedback.reference_logp is not None and feedback.score is not None
+    assert feedback.reference_logp is not None
+    assert feedback.score is not None
     return feedback._replace(
         logp=feedback.logp.detach().masked_fill(gone, 0).requires_grad_(),
         reference_logp=feedback.reference_logp.masked_fill(gone, 0),
@@ -139,7 +141,8 @@ def test_what_an_absent_sample_holds_does_not_matter(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_shapes_that_would_broadcast_are_refused(name: str) -> None:
     feedback = generated(5, 3, 4, DOUBLE)
-    assert feedback.score is not None and feedback.reference_logp is not None
+    assert feedback.score is not None
+    assert feedback.reference_logp is not None
     wrong = {
         "kl": feedback.kl[:, None],
         "accept": feedback.accept[:1],
@@ -150,9 +153,9 @@ def test_shapes_that_would_broadcast_are_refused(name: str) -> None:
         "reverse_kl": torch.ones(1, dtype=DOUBLE),
     }
     for key, value in wrong.items():
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="must be"):
             terms_of(name, feedback._replace(**{key: value}))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="must be"):
         terms_of(name, feedback._replace(logp=feedback.logp[0]))
 
 
