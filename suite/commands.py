@@ -18,7 +18,6 @@ from suite.system.terminal import printable
 if TYPE_CHECKING:
     from suite.config.schema import Config
     from suite.sweeps.slurm_profile import Profile
-    from suite.sweeps.spec import Sweep
 
 EXIT_FAILED, EXIT_INTERRUPTED = 1, EXIT_STOPPED
 
@@ -94,27 +93,25 @@ def act_sweep(options: argparse.Namespace) -> int:
     sweep = load_sweep(sweep_path(options.sweep), options.overrides)
     profile = profile_of(options)
     if options.point is not None:
+        from suite.sweeps.choices import point_of
+
         return train_one(point_of(sweep, options.point), options.changed_inputs)
     from suite.sweeps.status import print_plan, summarise
 
     if options.dry_run:
         print_plan(sweep, options.retry)
         if profile is not None:
+            from suite.sweeps.choices import next_stage
             from suite.sweeps.slurm_executor import batch_script
 
-            print(batch_script(sweep, profile))
+            print(batch_script(next_stage(sweep, options.retry), profile))
         return 0
     from suite.report.page import write_report
-    from suite.sweeps.run import check_sweep, complete, submit_sweep
+    from suite.sweeps.run import check_sweep, complete, submit_detached
 
     check_sweep(sweep, profile, options.changed_inputs)
     if profile is not None and options.detach:
-        from suite.sweeps.slurm_submit import submit_report
-
-        if new := submit_sweep(sweep, profile, options.retry):
-            submit_report(sweep, profile, new, write_report, command_line(options))
-            print("a further job writes the report when they have ended")
-        print(f"`suite status {sweep.name}` shows them, `suite cancel {sweep.name}` ends them")
+        submit_detached(sweep, profile, options.retry, write_report, command_line(options))
         return 0
     all_finished, stopped = complete(
         sweep, profile, options.parallel, options.retry, command_line(options)
@@ -188,14 +185,6 @@ def claims_line(options: argparse.Namespace) -> str:
     """Return the command that goes on with these claims."""
     where = ["--cluster", options.cluster] if options.cluster else []
     return shlex.join(["suite", "claims", *options.overrides, "--size", options.size, *where])
-
-
-def point_of(sweep: "Sweep", index: int) -> "Config":
-    """Return one of a sweep's runs by its place, from 0 on; raises ConfigError."""
-    points = list(sweep.points.values())
-    if not 0 <= index < len(points):
-        raise ConfigError(f"--point must lie in 0 to {len(points) - 1}, found {index}")
-    return points[index]
 
 
 def profile_of(options: argparse.Namespace) -> "Profile | None":

@@ -105,13 +105,17 @@ class DomainConfig:
         """Set up rendering before the domain is built; raises ConfigError where there is none."""
         raise ConfigError(f"--video shows an environment, and domain.name={self.name} has none")
 
-    def has_gaussian_policy(self) -> bool:
-        """Return whether the KL is a Gaussian's, in closed form and per dimension."""
-        return self.closed_form_kl
-
     def samples_per_context(self) -> int | None:
         """Return K, or None where the data decide."""
         return None
+
+    def has_gaussian_policy(self) -> bool:
+        """Tell whether the KL is a Gaussian's; a domain with several policies says of which."""
+        return self.closed_form_kl
+
+    def has_tokens(self) -> bool:
+        """Tell whether samples are sequences of tokens (`Feedback.tokens`)."""
+        return not self.has_gaussian_policy()
 
     def accepted_mean(self) -> float | None:
         """Return m of theory §5 for Gaussian policies, where it is known in closed form."""

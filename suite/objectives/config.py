@@ -64,9 +64,7 @@ class PMPOConfig(LossConfig):
             )
         if isinstance(self.guard, str) and self.guard != "auto":
             raise ConfigError(f"objective.guard must be a number or 'auto', found {self.guard!r}")
-        if self.guard is not None and (
-            domain.has_gaussian_policy() or self.normalization != "shares"
-        ):
+        if self.guard is not None and not (domain.has_tokens() and self.normalization == "shares"):
             raise ConfigError(
                 f"objective.guard={self.guard} needs a language model and"
                 " objective.normalization=shares"

@@ -9,6 +9,7 @@ from suite.config.examples import sweep_path
 from suite.config.fields import ConfigError
 from suite.report.comparison import collect
 from suite.report.records import RunRecord, read_records, write_records
+from suite.sweeps.choices import choices_of, is_waiting, with_choices
 from suite.sweeps.spec import Sweep, read_sweep_file, resized
 
 SweepRecords = dict[str, list[RunRecord]]
@@ -23,7 +24,10 @@ def save_records(sweep: Sweep, name: str, folder: Path) -> bool:
     Until then an existing file stays as it is. Returns whether all runs have ended. Raises
     ConfigError where the existing file holds more finished runs.
     """
-    records = collect(sweep)
+    choices = choices_of(sweep)
+    if is_waiting(choices):
+        return False
+    records = collect(with_choices(sweep, choices))
     if any(record.state not in ("finished", "failed") for record in records):
         return False
     path = folder / f"{name}.jsonl"

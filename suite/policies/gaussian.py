@@ -6,6 +6,7 @@ Shapes: B contexts, K samples per context, D dimensions of a sample.
 import math
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from suite.policies.divergences import GaussianKL, gaussian_kl
@@ -38,6 +39,12 @@ class GaussianComparison(NamedTuple):
     """[B, K] log π_ref."""
     kl: GaussianKL
     """[B, D] each: the divergence's parts per dimension."""
+
+
+@torch.no_grad()
+def reverse_kl(policy: Gaussian, reference: Gaussian) -> Tensor:
+    """Return KL(π ‖ π_ref) without gradient, in nats, [B] from [B, D]."""
+    return gaussian_kl(policy, reference).total()
 
 
 def compare(

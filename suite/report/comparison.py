@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from suite.report import statistics
-from suite.report.records import COLUMNS, RunRecord, record_of, value_of
+from suite.report.records import COLUMNS, RunRecord, record_of
 from suite.report.statistics import Estimate
 from suite.report.text import csv_text
+from suite.report.variants import compared_grids, variants_of_runs, varied_keys
 from suite.sweeps.spec import ReportSettings, Sweep
 
 MODES = ("positive", "negative", "mixed")
@@ -42,41 +43,16 @@ class Improvement(NamedTuple):
 
 
 def collect(sweep: Sweep) -> list[RunRecord]:
-    """Read the runs of a sweep, in the sweep's order."""
-    distinguishing = distinguishing_axes(sweep)
-    varied = list(dict.fromkeys(axis for axes in sweep.axes.values() for axis in axes))
-    grids: dict[str, list[str]] = {}
-    for grid, names in sweep.grids.items():
-        for name in names:
-            grids.setdefault(name, []).append(grid)
-    records = []
-    for name, config in sweep.points.items():
-        values = {axis.rpartition(".")[2]: value_of(config, axis) for axis in distinguishing}
-        settings = [f"{key}={value}" for key, value in values.items() if value is not None]
-        variant = ", ".join([config.variant, *settings])
-        records.append(record_of(config, varied, variant, grids[name]))
-    return records
+    """Read the runs of a sweep, in the sweep's order.
 
-
-def distinguishing_axes(sweep: Sweep) -> list[str]:
-    """Return the varied keys that a variant's name needs to tell settings from seeds."""
-    axes = {axis for grid in compared_grids(sweep) for axis in sweep.axes[grid]}
-    names = {name for grid in compared_grids(sweep) for name in sweep.grids[grid]}
-    points = [sweep.points[name] for name in names]
-    distinguishing = []
-    for axis in sorted(axes - {"seed", "feedback", "objective.name"}):
-        groups: dict[tuple[str, str], set[str]] = {}
-        for config in points:
-            group = groups.setdefault((config.domain.task, config.variant), set())
-            group.add(str(value_of(config, axis)))
-        if any(len(values) > 1 for values in groups.values()):
-            distinguishing.append(axis)
-    return distinguishing
-
-
-def compared_grids(sweep: Sweep) -> set[str]:
-    """Return the names of all grids but the β grid."""
-    return set(sweep.grids) - {sweep.report.beta_grid}
+    A run that a tuned grid and another one name is a record of each of their variants.
+    """
+    varied = varied_keys(sweep)
+    return [
+        record_of(sweep.points[name], varied, variant, grids)
+        for name, names in variants_of_runs(sweep).items()
+        for variant, grids in names.items()
+    ]
 
 
 def compared(sweep: Sweep, records: Sequence[RunRecord]) -> list[RunRecord]:

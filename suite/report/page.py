@@ -30,6 +30,8 @@ from suite.report.records import COLUMNS, RunRecord
 from suite.report.sentences import count_runs, format_score, headlines, normalisation
 from suite.report.templates import Filters, render
 from suite.report.text import clean, one_line
+from suite.report.tuned import tuned_variants
+from suite.sweeps.choices import choices_of, waiting_text, with_choices
 from suite.sweeps.spec import ReportSettings, Sweep
 
 LOG_LINES = 8  # of each run's log, on the page
@@ -42,6 +44,8 @@ def write_report(sweep: Sweep, command: str) -> Path:
     `command` is shown as the way to make it again. All files are made before the first is written.
     A report of more finished runs is kept aside. Raises ConfigError for a wrong `report.x_axis`.
     """
+    choices = choices_of(sweep)
+    sweep = with_choices(sweep, choices)
     records = collect(sweep)
     shown = compared(sweep, records)
     finished = [record for record in shown if record.counts]
@@ -49,17 +53,20 @@ def write_report(sweep: Sweep, command: str) -> Path:
     curves = beta_curves(grid_records(sweep, records), sweep.report.stable_above)
     together = across(shown, sweep.report)
     drawn, files = draw(shown, curves, together, sweep.report)
-    counted = sum(record.state == "finished" for record in records)
+    runs = list({record.name: record for record in records}.values())
+    counted = sum(run.state == "finished" for run in runs)
     sweep.folder.mkdir(parents=True, exist_ok=True)
     content = {
         "sweep": sweep,
         "report": sweep.report,
         "command": command,
-        "states": Counter(state_of(record) for record in records),
-        "records": records,
+        "states": Counter(state_of(run) for run in runs),
+        "records": runs,
         "columns": COLUMNS,
-        "missing": [record for record in records if not record.counts],
-        "noted": [record for record in records if record.notes],
+        "missing": [run for run in runs if not run.counts],
+        "noted": [run for run in runs if run.notes],
+        "waiting": waiting_text(choices),
+        "tuned": tuned_variants(sweep, choices),
         "earlier": keep_fuller(sweep.folder, counted),
         "cells": cells(shown),
         "together": together,
@@ -69,12 +76,12 @@ def write_report(sweep: Sweep, command: str) -> Path:
         "headlines": headlines(cells(shown), curves, sweep.report),
         "figures": drawn,
         "shown": first_of_each([r for r in finished if r.examples]),
-        "environments": environments(records),
+        "environments": environments(runs),
     }
     for suffix in ("md", "html"):
         page = render(f"report.{suffix}.j2", content, filters(sweep.report))
         files[f"report.{suffix}"] = clean(page).encode()
-    files[SCORES] = scores_csv(records).encode()
+    files[SCORES] = scores_csv(runs).encode()
     write_files(sweep.folder, files)
     return sweep.folder / "report.html"
 

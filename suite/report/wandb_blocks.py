@@ -48,11 +48,14 @@ def blocks(
 def curves(sweep: Sweep, entity: str, project: str) -> wr.PanelGrid:
     """Return panels that the service draws from the sweep's own runs."""
     report = sweep.report
+    filters = [expr.Metric("Group") == sweep.name]
+    if tuning := sorted({config.seed for config in sweep.tuning_points.values()}):
+        filters.append(expr.Config("seed").notin(tuning))  # no reported run has one of these
     runs = wr.Runset(
         entity=entity,
         project=project,
         name=sweep.name,
-        filters=[expr.Metric("Group") == sweep.name],
+        filters=filters,
         groupby=["config.objective.name", "config.feedback"],
     )
     x = "step" if report.x_axis == "step" else f"eval/{report.x_axis}"

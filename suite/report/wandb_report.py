@@ -19,6 +19,7 @@ from suite.config.fields import ConfigError
 from suite.report.comparison import Cell, cells, collect, compared
 from suite.report.records import RunRecord
 from suite.report.wandb_blocks import blocks
+from suite.sweeps.choices import with_choices
 from suite.sweeps.spec import Sweep
 from suite.system.files import read_json, write_json
 
@@ -55,6 +56,7 @@ def publish(sweep: Sweep, entity: str, project: str) -> str:
     `write_report` must have written the files. Raises ConfigError for what the service refuses.
     """
     check_login()
+    sweep = with_choices(sweep)
     records = collect(sweep)
     shown = compared(sweep, records)
     figures = sorted((sweep.folder / "figures").glob("*.png"))

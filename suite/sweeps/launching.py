@@ -3,7 +3,7 @@
 import os
 import site
 import sys
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +23,16 @@ class Outcome(NamedTuple):
 
     all_finished: bool
     stopped: bool  # by the user
+
+
+def outcome_of(stages: Iterable[Outcome]) -> Outcome:
+    """Return how a sweep ended whose stages run while they are asked for, until one is stopped."""
+    all_finished = True
+    for outcome in stages:
+        all_finished = all_finished and outcome.all_finished
+        if outcome.stopped:
+            return Outcome(all_finished=False, stopped=True)
+    return Outcome(all_finished, stopped=False)
 
 
 def prepare_runs(sweep: Sweep, retry: bool, in_queue: Container[str] = ()) -> None:

@@ -13,10 +13,16 @@ import submitit
 
 from suite.config.fields import ConfigError
 from suite.runs.folder import RunFolder
+from suite.sweeps.choices import stages
 from suite.sweeps.gpus import least_used, visible_gpus
 from suite.sweeps.launcher_lock import Launcher as LaunchingProcess
 from suite.sweeps.launcher_lock import sole_launcher, wait_for_workers
-from suite.sweeps.launching import Outcome, prepare_runs, set_worker_environment
+from suite.sweeps.launching import (
+    Outcome,
+    outcome_of,
+    prepare_runs,
+    set_worker_environment,
+)
 from suite.sweeps.monitor import Monitor
 from suite.sweeps.spec import Sweep
 from suite.sweeps.states import ShownState
@@ -48,7 +54,7 @@ class Launcher:
         self.workers: dict[submitit.Job[None], Worker] = {}
         self.failed_starts = 0
         self.stop_requested = False
-        self.monitor = Monitor(sweep.name, self.runs)
+        self.monitor = Monitor(sweep.title, self.runs)
 
     def __call__(self) -> Outcome:
         """Run all pending runs, or until a stop signal."""
@@ -156,16 +162,21 @@ def launch(sweep: Sweep, parallel: int | None, retry: bool) -> Outcome:
 
     Raises ConfigError where another launcher here works on the sweep, or nothing can be written.
     """
-    gpus = visible_gpus(sweep)
     with sole_launcher(sweep.folder):
         try:
-            threads = set_worker_environment(sweep)
             wait_for_workers(sweep.folder, print)
-            prepare_runs(sweep, retry)
-            workers = parallel or len(gpus) or max(1, available_cores() // threads)
-            return Launcher(sweep, workers, gpus)()
+            return outcome_of(launch_stage(stage, parallel, retry) for stage in stages(sweep))
         except OSError as error:  # workers that have begun notice, save and end
             raise ConfigError(f"{sweep.folder}: {error}; the same command goes on") from None
+
+
+def launch_stage(stage: Sweep, parallel: int | None, retry: bool) -> Outcome:
+    """Run the pending runs of a stage of a sweep."""
+    gpus = visible_gpus(stage)
+    threads = set_worker_environment(stage)
+    prepare_runs(stage, retry)
+    workers = parallel or len(gpus) or max(1, available_cores() // threads)
+    return Launcher(stage, workers, gpus)()
 
 
 def available_cores() -> int:

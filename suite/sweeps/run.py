@@ -1,9 +1,12 @@
 """Run what is left of a sweep: as processes here, or as jobs of a SLURM cluster."""
 
+from collections.abc import Callable
+
 from suite.config.fields import ConfigError
 from suite.runs.folder import RunFolder, check_writable
 from suite.runs.inputs import allow_changes, check_inputs
-from suite.sweeps.launching import Outcome
+from suite.sweeps.choices import known_stages, next_stage, stages, write_choices
+from suite.sweeps.launching import Outcome, outcome_of
 from suite.sweeps.local import launch
 from suite.sweeps.slurm_profile import Profile
 from suite.sweeps.spec import Sweep
@@ -15,13 +18,14 @@ def check_sweep(sweep: Sweep, profile: Profile | None, changed_inputs: bool = Fa
     `changed_inputs` allows its runs inputs that are not those they began with.
     """
     check_writable(sweep.results_dir)
-    for config in sweep.points.values():
+    points = [config for stage in known_stages(sweep) for config in stage.points.values()]
+    for config in points:
         if changed_inputs:
             allow_changes(config)
         check_inputs(RunFolder.of(config), config)
     if profile is not None:
         return
-    for config in sweep.points.values():
+    for config in points:
         config.check_machine()
         if config.trainer.ranks > 1:
             raise ConfigError(
@@ -51,5 +55,35 @@ def complete(
         return launch(sweep, parallel, retry)
     from suite.sweeps.slurm_follow import follow
 
-    submit_sweep(sweep, profile, retry)
-    return follow(sweep, command)
+    def run(stage: Sweep) -> Outcome:
+        submit_sweep(stage, profile, retry)
+        return follow(stage, command)
+
+    return outcome_of(run(stage) for stage in stages(sweep))
+
+
+def submit_detached(
+    sweep: Sweep,
+    profile: Profile,
+    retry: bool,
+    write_report: Callable[[Sweep, str], object],
+    command: str,
+) -> None:
+    """Submit what is left of a sweep, and a job that then calls `write_report(sweep, command)`.
+
+    Of a sweep with tuned grids one stage is submitted at a time.
+    """
+    from suite.sweeps.slurm_submit import submit_report
+
+    stage = next_stage(sweep, retry)
+    if sweep.tuned:
+        write_choices(sweep)
+    if new := submit_sweep(stage, profile, retry):
+        submit_report(sweep, profile, new, write_report, command)
+        print("a further job writes the report when they have ended")
+    if stage.stage == "tuning":
+        print(
+            "these are the tuning runs; when they have ended, the same command submits the"
+            " reported runs"
+        )
+    print(f"`suite status {sweep.name}` shows them, `suite cancel {sweep.name}` ends them")

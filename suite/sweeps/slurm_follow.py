@@ -21,7 +21,7 @@ def follow(sweep: Sweep, command: str) -> Outcome:
     Ctrl-C ends this function; the jobs continue.
     """
     runs = [RunFolder.of(config) for config in sweep.points.values()]
-    monitor = Monitor(sweep.name, runs)
+    monitor = Monitor(sweep.title, runs)
     with monitor:
         try:
             wait_for_runs(Jobs(sweep.folder), monitor)

@@ -11,6 +11,7 @@ from filelock import FileLock
 from suite.config.fields import ConfigError
 from suite.runs.environment import git_commit
 from suite.runs.folder import make_folder
+from suite.sweeps.choices import next_stage
 from suite.sweeps.launching import pending_runs, prepare_runs
 from suite.sweeps.slurm_executor import make_executor, submit_array, submitit_parameters
 from suite.sweeps.slurm_jobs import Jobs, chunks, max_array_size
@@ -94,10 +95,11 @@ def submit_report(
     arrays = sorted({job.partition("_")[0] for job in after})
     options = {n: v for n, v in profile.options.items() if not is_of_the_work(n)}
     single = replace(profile, gpus="0", runs_per_job=1, side_by_side=None, options=options)
+    stage = next_stage(sweep, retry=False)
     dependency = {"dependency": f"afterany:{':'.join(arrays)}"}
-    executor = make_executor(sweep, profile)
+    executor = make_executor(stage, profile)
     executor.update_parameters(
-        **submitit_parameters(sweep, single) | {"nodes": 1, "ntasks_per_node": 1} | dependency
+        **submitit_parameters(stage, single) | {"nodes": 1, "ntasks_per_node": 1} | dependency
     )
     with signals_blocked():
         job = executor.submit(write_report, sweep, command)

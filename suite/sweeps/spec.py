@@ -10,13 +10,22 @@ grids:                               # each grid is the product of its axes
 report: {title: What the page is about}
 ```
 
+A grid may also have `tune`, a mapping from keys to values to choose from (tuning.py); the sweep's
+own `tune` then says how the runs differ by whose scores they are chosen:
+
+```yaml
+tune: {seed: [100], set: {domain.eval_part: tuning}}
+set: {domain.eval_part: report}
+grids:
+  dpo: {objective.name: [dpo], seed: [0, 1], tune: {objective.beta: [0.1, 1], optimizer.lr: [1e-3]}}
+```
+
 W&B runs are written offline unless `logging.wandb` says otherwise.
 Grids may overlap: a run that two grids name is run once. Two equal points within a grid are an
 error.
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +38,20 @@ from suite.config.fields import ConfigError
 from suite.config.loading import Override, first_line, read_yaml
 from suite.config.schema import Config
 from suite.sweeps.grids import check_axes, expand
+from suite.sweeps.normalize import check_normalize
+from suite.sweeps.tuning import (
+    Axes,
+    Stages,
+    TuneSettings,
+    Variant,
+    check_fixed,
+    check_seeds,
+    check_tune,
+    expand_variants,
+    split_tuned,
+)
 
+FILE_KEYS = ("config", "grids", "report", "set", "tune")
 # Axes that the figure of the β grid shows; it would average over any other one.
 BETA_AXES = ("seed", "feedback", "objective.alpha", "objective.beta", "domain.function")
 
@@ -63,23 +85,43 @@ class SweepFile:
     grids: dict[str, dict[str, list[Any]]]
     set: dict[str, Any] = field(default_factory=dict)
     report: ReportSettings = field(default_factory=ReportSettings)
+    tune: TuneSettings | None = None
+    tuned: dict[str, dict[str, list[Any]]] = field(default_factory=dict)  # `tune` of each grid
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """An expanded sweep."""
+    """An expanded sweep; the runs of its tuned grids are known once values are chosen."""
 
     name: str
     results_dir: Path
-    points: dict[str, Config]  # by run name
+    points: dict[str, Config]  # the reported runs, by run name
     grids: dict[str, list[str]]  # run names of each grid
-    axes: dict[str, list[str]]  # dotted keys that each grid varies
+    axes: dict[str, list[str]]  # dotted keys that each grid varies, without the tuned ones
     report: ReportSettings
+    tuned: list[Variant] = field(default_factory=list)
+    stage: str = ""  # what its runs are, where they are a part of a sweep with tuned grids
 
     @property
     def folder(self) -> Path:
         """Where the sweep's results go."""
         return self.results_dir / self.name
+
+    @property
+    def title(self) -> str:
+        """The name, with the stage where there are several."""
+        return f"{self.name}, {self.stage}" if self.stage else self.name
+
+    @property
+    def tuning_points(self) -> dict[str, Config]:
+        """The tuning runs, by run name."""
+        candidates = [c for variant in self.tuned for c in variant.candidates]
+        return {name: config for c in candidates for name, config in c.tuning.items()}
+
+    def tuned_keys(self, grid: str) -> list[str]:
+        """Return the keys whose values are chosen for each variant of a grid."""
+        variants = [variant for variant in self.tuned if variant.grid == grid]
+        return list(variants[0].candidates[0].values) if variants else []
 
 
 def load_sweep(
@@ -97,43 +139,87 @@ def load_sweep(
     points: dict[str, Config] = {}
     grids: dict[str, list[str]] = {}
     for name, axes in content.grids.items():
+        if name in content.tuned:
+            grids[name] = []
+            continue
         check_axes(axes, fixed, f"{path}: grids.{name}")
         expanded = expand(base, fixed, axes, f"{path}: grids.{name}")
         grids[name] = list(expanded)
         points.update(expanded)
-    check_tasks(content.report, (point.domain.task for point in points.values()), str(path))
-    first = next(iter(points.values()))
+    tuned = tuned_variants(content, base, defaults, overrides or [], str(path))
+    check_seeds(tuned, points, str(path))
+    possible = [c for variant in tuned for c in variant.candidates]
+    known = [*points.values(), *(config for c in possible for config in c.reported.values())]
+    check_tasks(content.report, (config.domain.task for config in known), str(path))
+    where = Path(known[0].results_dir)
     axes = {name: list(grid) for name, grid in content.grids.items()}
-    return Sweep(first.sweep, Path(first.results_dir), points, grids, axes, content.report)
+    return Sweep(known[0].sweep, where, points, grids, axes, content.report, tuned)
+
+
+def tuned_variants(
+    content: SweepFile, base: Path, defaults: dict[str, Any], overrides: list[str], origin: str
+) -> list[Variant]:
+    """Expand the grids with keys to be tuned; raises ConfigError."""
+    if content.tune is None:
+        return []
+    check_fixed(content.tune, overrides, origin)
+    common = defaults | content.set
+    stages = Stages(
+        tuning=[*(common | content.tune.set).items(), *overrides],
+        reported=[*common.items(), *overrides],
+    )
+    return [
+        Variant(grid, point, candidates)
+        for grid, keys in content.tuned.items()
+        for point, candidates in expand_variants(
+            *(base, stages, content.grids[grid], keys, content.tune.seed),
+            f"{origin}: grids.{grid}",
+        )
+    ]
 
 
 def resized(content: SweepFile, size: dict[str, Any]) -> SweepFile:
     """Return a sweep file's contents with other values of its axes and keys.
 
-    An axis of one value keeps it.
+    An axis of one value keeps it, and so does a tuned key. `tune.seed` are the seeds of the tuning
+    runs; a key that `tune.set` holds is changed there too.
     """
-    varied = {axis for axes in content.grids.values() for axis in axes}
-    grids = {
+    size = dict(size)
+    grids, tuned = (resized_axes(each, size) for each in (content.grids, content.tuned))
+    varied = {axis for each in (grids, tuned) for axes in each.values() for axis in axes}
+    tune = content.tune
+    if tune is not None:
+        seeds = size.pop("tune.seed", tune.seed)
+        apart = {name: size.get(name, value) for name, value in tune.set.items()}
+        tune = TuneSettings(seeds, apart)
+    fixed = {name: value for name, value in size.items() if name not in varied}
+    return dataclasses.replace(
+        content, grids=grids, tuned=tuned, tune=tune, set=content.set | fixed
+    )
+
+
+def resized_axes(grids: dict[str, Axes], size: dict[str, Any]) -> dict[str, Axes]:
+    """Return grids with other values of the axes that have several."""
+    return {
         name: {
             axis: size.get(axis, values) if len(values) > 1 else values
             for axis, values in axes.items()
         }
-        for name, axes in content.grids.items()
+        for name, axes in grids.items()
     }
-    fixed = {name: value for name, value in size.items() if name not in varied}
-    return dataclasses.replace(content, grids=grids, set=content.set | fixed)
 
 
 def read_sweep_file(path: Path) -> SweepFile:
     """Read a sweep file; raises ConfigError."""
     values = read_yaml(path)
-    known = {f.name for f in dataclasses.fields(SweepFile)}
-    for name in values.keys() - known:
-        raise ConfigError(f"{path}: unknown key {name}; a sweep has {', '.join(sorted(known))}")
+    for name in values.keys() - set(FILE_KEYS):
+        raise ConfigError(f"{path}: unknown key {name}; a sweep has {', '.join(FILE_KEYS)}")
     for name in ("config", "grids"):
         if not values.get(name):
             raise ConfigError(f"{path}: {name} is required, and nothing was given")
+    values["grids"], values["tuned"] = split_tuned(values["grids"], str(path))
     check_grids(values["grids"], str(path))
+    check_tune(values.get("tune"), values["tuned"], str(path))
     for name in ("set", "report"):
         if not isinstance(values.get(name, {}), dict):
             raise ConfigError(f"{path}: {name} must map keys to values, found {values[name]!r}")
@@ -146,34 +232,6 @@ def read_sweep_file(path: Path) -> SweepFile:
     check_beta_grid(content, str(path))
     check_normalize(content.report.normalize, str(path))
     return content
-
-
-def check_normalize(given: Any, origin: str) -> None:
-    """Raise ConfigError unless scores are normalised by a pair, or by a pair for each task."""
-    if given is None or given == []:
-        return
-    pairs = given if isinstance(given, dict) and given else {None: given}
-    for task, pair in pairs.items():
-        if not is_rising_pair(pair):
-            key = "report.normalize" if task is None else f"report.normalize.{task}"
-            raise ConfigError(
-                f"{origin}: {key} must be two rising scores, as [0, 1000]; found {pair!r}"
-                + (
-                    " (a mapping from each task to two scores is allowed too)"
-                    if task is None
-                    else ""
-                )
-            )
-
-
-def is_rising_pair(pair: Any) -> bool:
-    """Return whether a value is two finite numbers, the first below the second."""
-    return (
-        isinstance(pair, list)
-        and len(pair) == 2
-        and all(type(score) in (int, float) and math.isfinite(score) for score in pair)
-        and pair[0] < pair[1]
-    )
 
 
 def check_tasks(report: ReportSettings, tasks: Iterable[str], origin: str) -> None:
@@ -196,6 +254,10 @@ def check_beta_grid(content: SweepFile, origin: str) -> None:
         raise ConfigError(
             f"{origin}: report.beta_grid must name a grid ({', '.join(content.grids)}),"
             f" found {name!r}"
+        )
+    if name in content.tuned:
+        raise ConfigError(
+            f"{origin}: report.beta_grid must name a grid that tunes nothing, found {name!r}"
         )
     for axis, values in content.grids[name].items():
         if len(values) > 1 and axis not in BETA_AXES:

@@ -9,6 +9,13 @@ from rich.text import Text
 
 from suite.config.fields import ConfigError
 from suite.runs.folder import RunFolder
+from suite.sweeps.choices import (
+    ENDED,
+    choices_of,
+    known_stages,
+    tuning_runs,
+    waiting_text,
+)
 from suite.sweeps.monitor import runs_table
 from suite.sweeps.slurm_jobs import Jobs
 from suite.sweeps.spec import Sweep
@@ -31,18 +38,25 @@ def print_plan(sweep: Sweep, retry: bool) -> None:
     """Print every run, its state, and what launching would do with it."""
     console = Console()
     table = Table(box=None)
-    for heading in ("run", "state", "what would happen"):
+    for heading in (*(["stage"] if sweep.tuned else []), "run", "state", "what would happen"):
         table.add_column(heading, overflow="fold")
     counts: Counter[str] = Counter()
-    for config in sweep.points.values():
-        state = state_of(RunFolder.of(config))
-        action = "run again" if state == "failed" and retry else ACTIONS[state]
-        counts[action] += 1
-        table.add_row(Text(plain(config.run_name)), state, action)
+    for stage in known_stages(sweep):
+        for config in stage.points.values():
+            state = state_of(RunFolder.of(config))
+            action = "run again" if state == "failed" and retry else ACTIONS[state]
+            counts[action] += 1
+            cells = [stage.stage] if stage.stage else []
+            table.add_row(*cells, Text(plain(config.run_name)), state, action)
     console.print(table)
     summary = ", ".join(f"{count} {action}" for action, count in counts.items())
-    text = f"{len(sweep.points)} runs in {sweep.folder}: {summary}. Nothing was started."
+    text = f"{counts.total()} runs in {sweep.folder}: {summary}. Nothing was started."
     console.print(text, markup=False, soft_wrap=True)
+    choices = choices_of(sweep)
+    if waiting := waiting_text(choices):
+        runs = sum(len(choice.variant.candidates[0].reported) for choice in choices)
+        text = f"{runs} reported runs are {waiting}."
+        console.print(text, markup=False, soft_wrap=True)
 
 
 def print_status(folder: Path) -> int:
@@ -54,7 +68,8 @@ def print_status(folder: Path) -> int:
     console = Console()
     jobs = active_jobs(folder, console)
     console.print(runs_table(runs, states, MAX_ROWS, jobs))
-    console.print(count_states(list(states.values())))
+    for line in count_stages(folder, states):
+        console.print(line)
     print_errors(console, runs, states)
     without_job = {name: state for name, state in states.items() if name not in jobs}
     for sentence in explain_unfinished(folder, without_job)[:MAX_ROWS]:
@@ -66,6 +81,22 @@ def count_states(states: list[ShownState]) -> str:
     """Return the number of runs by state, as in `2 failed, 4 finished`."""
     count = Counter(states)
     return ", ".join(f"{count[state]} {state}" for state in STATE_ORDER if count[state])
+
+
+def count_stages(folder: Path, states: dict[str, ShownState]) -> list[str]:
+    """Return the number of runs by state, of tuning and of reported runs where both are there."""
+    tuning = tuning_runs(folder)
+    if not tuning:
+        return [count_states(list(states.values()))]
+    # A run that was not begun has a folder only once its sweep was launched.
+    parts: list[list[ShownState]] = [
+        [states.get(run, "queued") for run in sorted(tuning)],
+        [state for run, state in states.items() if run not in tuning],
+    ]
+    reported = count_states(parts[1])
+    if not set(parts[0]) <= set(ENDED):
+        reported = f"{reported} (waiting for tuning)".lstrip()
+    return [f"tuning: {count_states(parts[0])}", f"reported: {reported or 'not begun'}"]
 
 
 def active_jobs(folder: Path, console: Console) -> dict[str, str]:
@@ -111,12 +142,18 @@ def end_of(path: Path) -> str:
 def summarise(sweep: Sweep, page: Path) -> None:
     """Print how a sweep ended, the errors of failed runs, and where the report is."""
     console = Console()
-    runs = [RunFolder.of(config) for config in sweep.points.values()]
-    states = {run.path.name: state_of(run) for run in runs}
-    text = f"{sweep.name}: {count_states(list(states.values()))}"
-    console.print(text, markup=False, soft_wrap=True)
-    print_errors(console, runs, states)
-    if "failed" in states.values():
+    any_failed = False
+    for stage in known_stages(sweep):
+        runs = [RunFolder.of(config) for config in stage.points.values()]
+        states = {run.path.name: state_of(run) for run in runs}
+        if runs:
+            text = f"{stage.title}: {count_states(list(states.values()))}"
+            console.print(text, markup=False, soft_wrap=True)
+        print_errors(console, runs, states)
+        any_failed = any_failed or "failed" in states.values()
+    if waiting := waiting_text(choices_of(sweep)):
+        console.print(waiting, markup=False, soft_wrap=True)
+    if any_failed:
         console.print("`--retry` runs failed points again.")
     console.print(f"report: {page}", markup=False, soft_wrap=True)
 

@@ -49,8 +49,9 @@ def check_feedback(config: Config) -> None:
     require(feedback.kl.shape == (contexts,), f"kl must be [B] = [{contexts}]")
     require((feedback.kl >= -1e-6).all(), "kl must not be negative")
     require(
-        (feedback.kl_parts is not None) == config.domain.closed_form_kl,
-        "kl_parts must be there exactly where the settings declare closed_form_kl",
+        (feedback.kl_parts is not None) == config.domain.has_gaussian_policy(),
+        "kl_parts must be there exactly where the settings declare closed_form_kl, or"
+        " has_gaussian_policy returns True",
     )
     if feedback.kl_parts is not None:
         for part in feedback.kl_parts:
@@ -67,6 +68,10 @@ def check_feedback(config: Config) -> None:
             values is not None and values.shape == (contexts, samples),
             f"{name} must be [B, K] = [{contexts}, {samples}]",
         )
+    if feedback.reverse_kl is not None:
+        require(feedback.reverse_kl.shape == (contexts,), f"reverse_kl must be [B] = [{contexts}]")
+        require((feedback.reverse_kl >= -1e-6).all(), "reverse_kl must not be negative")
+        require(not feedback.reverse_kl.requires_grad, "reverse_kl must have no gradient")
     check_start(domain, feedback)
 
 

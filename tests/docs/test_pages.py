@@ -52,8 +52,8 @@ def stands_for(results: Path) -> dict[str, str]:
     return {name: str(path) for name, path in made.items()}
 
 
-def domain_of(words: list[str]) -> str:
-    """The domain of the configuration or of the sweep that a command names."""
+def tiny_for(words: list[str]) -> list[str]:
+    """Small sizes for the domain of the configuration or of the sweep that a command names."""
     for word in words:
         named = re.sub("^(DOMAIN|CONFIG)=", "", word)
         path, sweep = Path(named), ROOT / f"configs/sweeps/{named}.yaml"
@@ -62,7 +62,9 @@ def domain_of(words: list[str]) -> str:
         elif sweep.exists():
             path = sweep.parent / yaml.safe_load(sweep.read_text())["config"]
         if path.suffix == ".yaml":
-            return str(yaml.safe_load((ROOT / path).read_text())["domain"]["name"])
+            domain = yaml.safe_load((ROOT / path).read_text())["domain"]
+            has_arms = domain.get("policy") == "categorical"
+            return [w for w in TINY[domain["name"]] if not (has_arms and "dimensions" in w)]
     raise AssertionError(f"no configuration in {words}")
 
 
@@ -71,7 +73,7 @@ def cut_down(command: str, results: Path, stands_for: dict[str, str]) -> list[st
     for name, path in stands_for.items():
         command = command.replace(name, path)
     words = shlex.split(command)
-    smaller = [*TINY[domain_of(words)], *SCHEDULE, "logging.wandb=disabled"]
+    smaller = [*tiny_for(words), *SCHEDULE, "logging.wandb=disabled"]
     if any(word.removeprefix("DOMAIN=") in DRY for word in words):
         smaller.append("--dry-run")
     smaller.append(f"results_dir={results}")

@@ -11,7 +11,7 @@ import yaml
 
 from suite.config.registry import DOMAINS, OBJECTIVES, choose
 from suite.config.schema import Config
-from suite.sweeps.spec import ReportSettings, SweepFile
+from suite.sweeps.spec import FILE_KEYS, ReportSettings
 from tests.conftest import ROOT
 from tests.docs.pages import PAGES, name_of, spans
 
@@ -68,7 +68,7 @@ def test_every_key_on_a_page_exists(page: Path) -> None:
 def test_the_page_of_sweeps_tells_every_key_of_a_sweep_file() -> None:
     text = (ROOT / "docs/sweeps.md").read_text()
     names = [f"report.{field.name}" for field in dataclasses.fields(ReportSettings)]
-    names += [field.name for field in dataclasses.fields(SweepFile) if field.name != "report"]
+    names += [name for name in FILE_KEYS if name != "report"]
     assert [name for name in names if f"`{name}`" not in text] == []
 
 

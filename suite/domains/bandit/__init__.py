@@ -1,1 +1,1 @@
-"""Continuous bandits with known optima."""
+"""Bandits with known optima."""

@@ -16,6 +16,7 @@ from suite.domains.bandit.archive_config import ArchiveConfig
 from suite.domains.bandit.policy import GaussianPolicy, GaussianSearch
 from suite.feedback.feedback import Feedback, Labels
 from suite.feedback.labelling import label_by_rank
+from suite.policies.gaussian import reverse_kl
 from suite.system import distributed
 
 
@@ -38,7 +39,7 @@ class Archive(GaussianSearch):
 
     def __init__(self, settings: ArchiveConfig, parts: DomainParts) -> None:
         super().__init__(settings.function)
-        self.settings = settings
+        self.settings, self.reverse_kl = settings, parts.reverse_kl
         self.generator = torch.Generator().manual_seed(parts.seed)
         centre = 1.6 * torch.rand(settings.dimensions, generator=self.generator) - 0.8
         noise = torch.randn(settings.points, settings.dimensions, generator=self.generator)
@@ -72,9 +73,13 @@ class Archive(GaussianSearch):
             yield ArchiveBatch(self.points[index], self.scores[index] - mean, labels)
 
     def feedback(self, batch: ArchiveBatch) -> Feedback:
-        """Return log-densities of the points; the KL is behaviour cloning of all points."""
-        logp = self.policy().log_prob(batch.points)
-        reference_logp = self.reference().log_prob(batch.points)
+        """Return log-densities of the points; the KL is behaviour cloning of all points.
+
+        The reverse KL is to the reference, the Gaussian that the policy started from or follows.
+        """
+        policy, reference = self.policy(), self.reference()
+        logp, reference_logp = policy.log_prob(batch.points), reference.log_prob(batch.points)
+        reverse = reverse_kl(policy, reference).expand(len(logp)) if self.reverse_kl else None
         return Feedback(
             logp=logp,
             kl=(reference_logp - logp)[:, 0],
@@ -82,6 +87,7 @@ class Archive(GaussianSearch):
             reject=batch.labels.reject,
             reference_logp=reference_logp,
             score=batch.score,
+            reverse_kl=reverse,
         )
 
     def evaluate(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The bandit domain: minimise a known function from ranked samples (claims P1 and P3).
+"""The bandit domain with a Gaussian: minimise a function from ranked samples (claims P1 and P3).
 
 Shapes: B groups, K samples per group, D variables.
 """
@@ -15,7 +15,7 @@ from suite.domains.bandit.policy import GaussianPolicy, GaussianSearch
 from suite.feedback.feedback import Feedback, Labels, Shares
 from suite.feedback.labelling import label_by_rank
 from suite.policies.divergences import GaussianKL
-from suite.policies.gaussian import compare
+from suite.policies.gaussian import compare, reverse_kl
 from suite.system import distributed
 
 
@@ -38,7 +38,7 @@ class Bandit(GaussianSearch):
         super().__init__(settings.function)
         self.settings = settings
         self.label_noise = parts.label_noise
-        self.divergence = parts.divergence
+        self.divergence, self.reverse_kl = parts.divergence, parts.reverse_kl
         self.dimensions = settings.dimensions
         self.generator = torch.Generator().manual_seed(parts.seed)
         start = 1.6 * torch.rand(settings.dimensions, generator=self.generator) - 0.8
@@ -58,8 +58,9 @@ class Bandit(GaussianSearch):
 
     def feedback(self, batch: BanditBatch) -> Feedback:
         """Compare the policy with the reference on the labelled samples."""
-        compared = compare(self.policy(), self.reference(), batch.samples, self.divergence)
-        contexts = len(batch.score)
+        policy, reference, contexts = self.policy(), self.reference(), len(batch.score)
+        compared = compare(policy, reference, batch.samples, self.divergence)
+        reverse = reverse_kl(policy, reference).expand(contexts) if self.reverse_kl else None
         return Feedback(
             logp=compared.logp,
             kl=compared.kl.total().expand(contexts),
@@ -68,4 +69,5 @@ class Bandit(GaussianSearch):
             reference_logp=compared.reference_logp,
             score=batch.score,
             kl_parts=GaussianKL(*(part.expand(contexts, -1) for part in compared.kl)),
+            reverse_kl=reverse,
         )

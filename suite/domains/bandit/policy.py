@@ -3,16 +3,15 @@
 Shapes: D variables.
 """
 
-import copy
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from suite.domains.bandit.functions import FUNCTIONS
+from suite.domains.bandit.search import Search
 from suite.policies.divergences import gaussian_kl
 from suite.policies.gaussian import Gaussian
 
@@ -39,20 +38,11 @@ class GaussianPolicy(nn.Module):
         return mean + std * noise
 
 
-class GaussianSearch:
+class GaussianSearch(Search[GaussianPolicy]):
     """Search with one Gaussian over the box of a function, scaled to ±1 per dimension."""
-
-    policy: GaussianPolicy
-    generator: torch.Generator
 
     def __init__(self, function: str) -> None:
         self.function, self.half_width = FUNCTIONS[function]
-
-    def start_from(self, policy: GaussianPolicy) -> None:
-        """Begin with a policy, whose copy is the reference."""
-        self.policy = policy
-        self.reference = copy.deepcopy(policy).requires_grad_(False)
-        self.initial_policy = copy.deepcopy(policy).requires_grad_(False)
 
     def score(self, x: Tensor) -> Tensor:
         """Return −f, [...] from [..., D]; outside the box f has its value on the edge."""
@@ -74,11 +64,3 @@ class GaussianSearch:
         mean, std = (self.half_width * part.detach() for part in self.policy())
         text = json.dumps({"mean": mean.tolist(), "std": std.tolist()}, indent=1)
         (folder / "policy.json").write_text(text)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the random stream of the batches."""
-        return {"generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the random stream."""
-        self.generator.set_state(state["generator"])

@@ -23,7 +23,7 @@ from suite.domains.control.video import film
 from suite.feedback.feedback import Feedback, Labels, Shares
 from suite.feedback.labelling import label_by_rank, label_by_sign
 from suite.feedback.running_shares import RunningShares
-from suite.policies.gaussian import Gaussian, compare
+from suite.policies.gaussian import Gaussian, compare, reverse_kl
 from suite.system import distributed
 
 SHARE_WINDOW = 65_536  # actions over which the shares of the labels are averaged
@@ -55,7 +55,7 @@ class Control:
     def __init__(self, settings: ControlConfig, parts: DomainParts) -> None:
         self.settings = settings
         self.label_noise = parts.label_noise
-        self.divergence = parts.divergence
+        self.divergence, self.reverse_kl = parts.divergence, parts.reverse_kl
         self.generator = torch.Generator().manual_seed(parts.seed)
         stream = (*self.training_stream, parts.seed)
         self.environments = Environments(settings, stream, settings.num_envs)
@@ -185,6 +185,7 @@ class Control:
             reference_logp=compared.reference_logp,
             score=batch.score,
             kl_parts=compared.kl,
+            reverse_kl=reverse_kl(policy, batch.reference) if self.reverse_kl else None,
         )
 
     def auxiliary_losses(self, batch: ControlBatch) -> dict[str, Tensor]:

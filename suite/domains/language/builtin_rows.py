@@ -18,11 +18,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from suite.domains.language.config import EvalPart
+from suite.domains.language.eval_part import eval_prompts
 from suite.domains.language.generation import (
     complete,
     decode,
-    held_out_score,
     judge_completions,
+    sampled_score,
     task_judge,
 )
 from suite.domains.language.offline_config import BuiltinConfig, DataConfig
@@ -50,11 +52,14 @@ class BuiltinData(NamedTuple):
             settings, path=str(self.rows), eval_path=held_out, scores="threshold", threshold=0.5
         )
 
-    def accuracy(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> float:
-        """Return the sampled accuracy on held-out prompts, as the exact judge sees it."""
-        return held_out_score(
-            model, tokenizer, self.task, prompts=EVAL_PROMPTS, samples=1, seed=SEED + 1
-        )
+    def accuracy(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, part: EvalPart
+    ) -> float:
+        """Return the sampled accuracy on a part of the held-out prompts, by the exact judge."""
+        generator = torch.Generator().manual_seed(SEED + 1)
+        source = eval_prompts(self.task, part)
+        prompts = source.prompts(EVAL_PROMPTS, generator, held_out=True)
+        return sampled_score(model, tokenizer, self.task, prompts, 1, generator)
 
 
 def builtin_data(settings: BuiltinConfig, cache: Path) -> BuiltinData:

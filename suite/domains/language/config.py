@@ -7,6 +7,11 @@ from typing import Literal
 from suite.config.fields import ConfigError, key
 
 Attention = Literal["default", "sdpa", "eager", "flash_attention_2"]
+EvalPart = Literal["all", "tuning", "report"]
+EVAL_PART = (
+    "held-out prompts of evaluations: all, or one of two halves that never meet, to choose settings"
+    " on `tuning` and to measure them on `report`"
+)
 
 
 @dataclass

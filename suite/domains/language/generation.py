@@ -104,6 +104,18 @@ def held_out_score(
     """Return the task's mean score on held-out prompts; equal for equal seeds."""
     generator = torch.Generator().manual_seed(seed)
     texts = task.prompts(prompts, generator, held_out=True)
-    drawn = complete(model, tokenizer, texts, samples, task.max_new_tokens, generator)
-    scores = judge_completions(task_judge(task), "exact", texts, decode(tokenizer, drawn), samples)
-    return scores.mean().item()
+    return sampled_score(model, tokenizer, task, texts, samples, generator)
+
+
+def sampled_score(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    prompts: list[Text],
+    samples: int,
+    generator: torch.Generator,
+) -> float:
+    """Return the task's mean score of `samples` completions of each prompt."""
+    drawn = complete(model, tokenizer, prompts, samples, task.max_new_tokens, generator)
+    texts = decode(tokenizer, drawn)
+    return judge_completions(task_judge(task), "exact", prompts, texts, samples).mean().item()

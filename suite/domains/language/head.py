@@ -7,6 +7,7 @@ can therefore run over a few hundred tokens at a time, and [T, V] never exists.
 Shapes: T tokens, H hidden units, V vocabulary entries, R rank of an adapter on the head.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +16,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
 from typing_extensions import override
+
+from suite.domains.language.head_extras import Extra, extra_statistics, row_products
 
 CHUNK = 2**23  # logits held at a time, per model: 32 MB in float32
 CHUNK_ON_GPU = 2**26  # not measured yet
@@ -98,8 +101,20 @@ class Statistics(NamedTuple):
     """KL between the distributions of policy and reference at the token, with gradient."""
     reference_logp: Tensor
     """log π_ref(target)."""
-    entropy: Tensor
-    """Entropy of the policy's distribution, without gradient; 0 unless chosen."""
+    extra: dict[Extra, Tensor]
+    """What was asked for, without gradient."""
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Statistics":
+        """Return the statistics with a change to each."""
+        extra = {name: change(values) for name, values in self.extra.items()}
+        return Statistics._make([*map(change, self[:3]), extra])
+
+    @classmethod
+    def joined(cls, parts: Sequence["Statistics"]) -> "Statistics":
+        """Return the statistics of several parts, one after another."""
+        extra = {name: torch.cat([part.extra[name] for part in parts]) for name in parts[0].extra}
+        columns = zip(*(part[:3] for part in parts), strict=True)
+        return cls._make([*map(torch.cat, columns), extra])
 
 
 def token_statistics(
@@ -110,7 +125,7 @@ def token_statistics(
     targets: Tensor,
     *,
     divergence: str = "forward",
-    entropy: bool = False,
+    extra: tuple[Extra, ...] = (),
 ) -> Statistics:
     """Return log π(target), the KL to the reference and more at every position.
 
@@ -118,7 +133,8 @@ def token_statistics(
     `targets` [T]. Vocabularies may be padded to different sizes: the common part counts. Gradients
     reach `hidden` and the policy's weight, bias and adapter, for any loss of the results. The
     "forward" KL is KL(π_ref ‖ π), the "reverse" one KL(π ‖ π_ref) (arXiv 2410.04166, eq. 10).
-    Raises ValueError for targets outside the common vocabulary.
+    What `extra` names is computed beside these, and does not change them. Raises ValueError for
+    targets outside the common vocabulary.
     """
     vocabulary = min(len(head.weight), len(reference_head.weight))
     if targets.numel() and not 0 <= int(targets.min()) <= int(targets.max()) < vocabulary:
@@ -126,9 +142,9 @@ def token_statistics(
     up = None if head.adapter is None else head.adapter.up
     statistics: tuple[Tensor, ...] = TokenStatistics.apply(  # type: ignore[no-untyped-call]
         hidden, head.weight, head.bias, head.low(hidden), up, head, reference_hidden,
-        reference_head, targets, vocabulary, divergence, entropy,
+        reference_head, targets, vocabulary, divergence, extra,
     )  # fmt: skip
-    return Statistics(*statistics)
+    return Statistics._make([*statistics[:3], dict(zip(extra, statistics[3:], strict=True))])
 
 
 class TokenStatistics(torch.autograd.Function):
@@ -152,12 +168,12 @@ class TokenStatistics(torch.autograd.Function):
         targets: Tensor,
         vocabulary: int,
         divergence: str,
-        entropy: bool,
+        extra: tuple[Extra, ...],
     ) -> tuple[Tensor, ...]:
         """Return the statistics, [T] each."""
         kind = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        logp, kl, reference_logp, entropies, total, reference_total = torch.zeros(
-            6, len(hidden), dtype=kind, device=hidden.device
+        logp, kl, reference_logp, total, reference_total, *extras = torch.zeros(
+            5 + len(extra), len(hidden), dtype=kind, device=hidden.device
         )
         reference_low = reference_head.low(reference_hidden)
         parts = chunks(hidden, vocabulary)
@@ -172,9 +188,9 @@ class TokenStatistics(torch.autograd.Function):
             total[part], reference_total[part] = ours.logsumexp(-1), theirs.logsumexp(-1)
             logp[part] = ours.gather(-1, chosen)[:, 0] - total[part]
             reference_logp[part] = theirs.gather(-1, chosen)[:, 0] - reference_total[part]
-            if entropy:
-                p = (ours - total[part, None]).exp_()
-                entropies[part] = total[part] - row_products(p, ours)
+            found = extra_statistics(extra, ours, theirs, total[part], reference_total[part])
+            for values, of_chunk in zip(extras, found, strict=True):
+                values[part] = of_chunk
             shift = total[part] - reference_total[part]
             if divergence == "forward":
                 ratio = torch.sub(theirs, ours, out=None if keep else ours)
@@ -188,8 +204,8 @@ class TokenStatistics(torch.autograd.Function):
             hidden, low, reference_hidden, reference_low, targets, total, reference_total, kl
         )
         ctx.heads, ctx.vocabulary, ctx.divergence = (head, reference_head), vocabulary, divergence
-        ctx.mark_non_differentiable(reference_logp, entropies)
-        return logp, kl, reference_logp, entropies
+        ctx.mark_non_differentiable(reference_logp, *extras)
+        return logp, kl, reference_logp, *extras
 
     @staticmethod
     @override
@@ -247,12 +263,6 @@ class TokenStatistics(torch.autograd.Function):
 def slice_states(states: Tensor | None, part: slice) -> Tensor | None:
     """Return a part of states, or None."""
     return None if states is None else states[part]
-
-
-def row_products(first: Tensor, second: Tensor) -> Tensor:
-    """Return the dot products of rows, [T] from two [T, V], without another [T, V]."""
-    products: Tensor = torch.linalg.vecdot(first, second)
-    return products
 
 
 def chunks(hidden: Tensor, vocabulary: int) -> list[slice]:

@@ -26,7 +26,10 @@ from suite.domains.language.batching import (
 )
 from suite.domains.language.builtin_rows import builtin_data
 from suite.domains.language.chat import freeze_date
+from suite.domains.language.diagnostics import EVALUATED, pair_metrics, top_means
+from suite.domains.language.eval_part import part_of
 from suite.domains.language.head import Statistics
+from suite.domains.language.head_extras import Extra
 from suite.domains.language.loading import longest_input
 from suite.domains.language.models import Networks, causal_lm, load_pair, save_pair
 from suite.domains.language.offline_config import RowsConfig
@@ -47,6 +50,7 @@ class Rows:
         self.settings = settings
         self.label_noise = parts.label_noise
         self.divergence = parts.divergence
+        self.extra: tuple[Extra, ...] = ("reverse_kl",) if parts.reverse_kl else ()
         self.seed = parts.seed
         self.dimensions = None
         name, data = settings.model, settings.data
@@ -110,6 +114,8 @@ class Rows:
                 f"domain.data.held_out={self.settings.data.held_out:g} leaves no rows to train on,"
                 f" found {len(groups)} in all"
             )
+        part = self.settings.eval_part
+        held_out = part_of(held_out, part, lambda group: group.prompt, "held-out prompts")
         return rows, (held_out or rows)[: self.settings.eval_rows]
 
     def label_shares(self, rows: list[Encoded]) -> Shares:
@@ -186,9 +192,17 @@ class Rows:
         return rows_batch(groups, pad, self.prompt_sharing, scale, self.samples)
 
     def feedback(self, batch: RowsBatch) -> Feedback:
-        """Compare the policy with the reference on the completions of a batch."""
+        """Compare the policy with the reference on the completions of a batch.
+
+        The KL of a group is its sum over completions, divided by K for all groups alike. The
+        reverse KL is the mean over the completions that are there.
+        """
         shape = batch.accept.shape
         sums, tokens = self.compare(batch)
+        reverse_kl = sums.extra.get("reverse_kl")
+        if reverse_kl is not None:
+            present = (~batch.score.isnan()).sum(1).clamp(min=1)
+            reverse_kl = reverse_kl.view(shape).sum(1) / present
         return Feedback(
             logp=sums.logp.view(shape),
             kl=sums.kl.view(shape).mean(1),
@@ -198,6 +212,7 @@ class Rows:
             tokens=tokens,
             score=batch.score,
             weight=batch.weight,
+            reverse_kl=reverse_kl,
         )
 
     def compare(
@@ -207,7 +222,7 @@ class Rows:
         compared: tuple[Statistics, TokenFeedback] = self.networks(
             *(compare, self.pair, batch.tokens, batch.accept.numel()),
             divergence=divergence or self.divergence,
-            entropy=divergence is not None,
+            extra=self.extra if divergence is None else EVALUATED,
         )
         return compared
 
@@ -221,29 +236,36 @@ class Rows:
 
         `signed_change` is the mean over labelled completions, counted negatively for rejected ones;
         `change_accepted`, `change_rejected` and `change_neither` are the means over each kind, and
-        where all fall, likelihood is displaced. The score is the signed change, or, with the
-        built-in rows, the accuracy of new samples.
+        where all fall, likelihood is displaced. `logp_accepted` and so on are the mean log π of
+        whole completions, and pairs are of one prompt, in one row or in several. The score is the
+        signed change, or, with the built-in rows, the accuracy of new samples.
         """
         groups, size, tokens = self.held_out, self.settings.batch_size, self.settings.tokens
         indices = alike_in_length(groups, list(range(len(groups))), size, tokens)
-        columns = zip(*(self.measure([groups[i] for i in part]) for part in indices), strict=True)
-        statistics = Statistics(*(torch.cat(column) for column in zip(*next(columns), strict=True)))
-        length, sign = (torch.cat(column) for column in columns)
-        change = (statistics.logp - statistics.reference_logp) / length
+        ordered = [[groups[i] for i in part] for part in indices]
+        parts, *columns = zip(*map(self.measure, ordered), strict=True)
+        statistics = Statistics.joined(parts)
+        length, sign = map(torch.cat, columns)
+        prompts = [group.prompt for part in ordered for group in part for _ in group.labels]
+        difference = statistics.logp - statistics.reference_logp
+        change = difference / length
         metrics = {
             "score": average(sign * change, sign != 0),
             "signed_change": average(sign * change, sign != 0),
             "kl": statistics.kl.mean().item(),
-            "entropy": (statistics.entropy.sum() / length.sum()).item(),
+            "entropy": (statistics.extra["entropy"].sum() / length.sum()).item(),
+            **top_means(statistics, int(length.sum())),
+            **pair_metrics(difference, sign, prompts),
         }
         for name, value in (("accepted", 1), ("rejected", -1), ("neither", 0)):
             if (where := sign == value).any():
                 metrics[f"change_{name}"] = average(change, where)
+                metrics[f"logp_{name}"] = average(statistics.logp, where)
                 per_token = statistics.logp[where].sum() / length[where].sum()
                 metrics[f"perplexity_{name}"] = (-per_token).exp().item()
         if self.builtin is not None:
-            accuracy = self.builtin.accuracy
-            metrics["score"] = self.networks(accuracy, causal_lm(self.policy), self.tokenizer)
+            accuracy, part = self.builtin.accuracy, self.settings.eval_part
+            metrics["score"] = self.networks(accuracy, causal_lm(self.policy), self.tokenizer, part)
         return metrics
 
     def measure(self, groups: list[Encoded]) -> tuple[Statistics, Tensor, Tensor]:
@@ -253,7 +275,7 @@ class Rows:
         length = torch.bincount(batch.tokens.owner, minlength=batch.accept.numel())
         sign = (batch.accept.sign() - batch.reject.sign()).flatten()
         present = ~batch.score.flatten().isnan()
-        statistics = Statistics(*(part[present] for part in self.compare(batch, "forward")[0]))
+        statistics = self.compare(batch, "forward")[0].map(lambda part: part[present])
         return statistics, length[present], sign[present]
 
     def save(self, folder: Path) -> None:

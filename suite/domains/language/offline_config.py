@@ -7,7 +7,9 @@ from typing import ClassVar, Literal
 from suite.config.contracts import Card, DomainConfig
 from suite.config.fields import ConfigError, key, section
 from suite.domains.language.config import (
+    EVAL_PART,
     Attention,
+    EvalPart,
     LoraConfig,
     PretrainConfig,
     SmallModelConfig,
@@ -108,6 +110,7 @@ class RowsConfig(DomainConfig):
     )
     max_length: int = key(1024, "tokens of prompt and completion together", at_least=2)
     eval_rows: int = key(256, "held-out rows of an evaluation", at_least=1)
+    eval_part: EvalPart = key("all", EVAL_PART)
     dtype: Literal["float32", "bfloat16"] = key("float32", "type of untrained weights")
     attention: Attention = key("default", "implementation; `default` is that of transformers")
     gradient_checkpointing: bool = key(False, "recompute activations rather than store them")
@@ -125,6 +128,13 @@ class RowsConfig(DomainConfig):
                 " nothing"
             )
         check_dtype(self.dtype, self.lora)
+        has_file = self.data.eval_path or (self.data.path is None and self.builtin.only_rejected)
+        if self.eval_part != "all" and not self.data.held_out and not has_file:
+            raise ConfigError(
+                f"domain.eval_part={self.eval_part} divides held-out prompts, and"
+                " domain.data.held_out=0 holds none out; allowed are a share above 0, and"
+                " domain.eval_part=all"
+            )
 
     def check_machine(self) -> None:
         """Raise ConfigError where this machine lacks what the run needs."""

@@ -13,8 +13,18 @@ from torch import Tensor
 
 from suite.config.contracts import DomainParts
 from suite.domains.language.chat import freeze_date
+from suite.domains.language.diagnostics import (
+    EVALUATED,
+    is_pass_or_fail,
+    pair_metrics,
+    pass_metrics,
+    top_means,
+    weighted_mean,
+)
+from suite.domains.language.eval_part import eval_prompts
 from suite.domains.language.generation import complete, decode, judge_completions, task_judge
 from suite.domains.language.head import Statistics
+from suite.domains.language.head_extras import Extra
 from suite.domains.language.io import Text
 from suite.domains.language.judges import build_judge
 from suite.domains.language.models import Networks, as_reference, causal_lm, load_pair, save_pair
@@ -31,7 +41,6 @@ from suite.system import distributed
 from suite.system.timing import timed
 
 SHARE_WINDOW = 16_384  # samples over which the shares of the labels are averaged
-EVAL_SAMPLES = 4
 EXAMPLES = 8
 
 
@@ -50,9 +59,10 @@ class LanguageModel:
         self.settings = settings
         self.label_noise = parts.label_noise
         self.divergence = parts.divergence
+        self.extra: tuple[Extra, ...] = ("reverse_kl",) if parts.reverse_kl else ()
         self.dimensions = None
         self.task = build_task(settings)
-        self.prompts = self.task or prompt_file(settings)
+        self.prompts = eval_prompts(self.task or prompt_file(settings), settings.eval_part)
         start = settings.model.path
         if start is None:
             assert self.task is not None  # the configuration was checked
@@ -67,14 +77,22 @@ class LanguageModel:
         self.generator = torch.Generator().manual_seed(parts.seed)
         self.eval_seed = parts.seed + 1_000_000
         evaluation = torch.Generator().manual_seed(self.eval_seed)
-        self.held_out = self.draw(evaluation, settings.eval_prompts, held_out=True)
+        prompts, drawn, score = self.sample_completions(
+            evaluation, settings.eval_prompts, held_out=True, split=False
+        )
+        self.held_out = self.labelled_batch(drawn, score)
+        self.verified = is_pass_or_fail(
+            self.final_scores(prompts, decode(self.tokenizer, drawn), score)
+        )
         start = move_data_to_device(self.held_out, parts.device)
         check_start(
             *(self.networks, self.pair, start.tokens, start.score.numel(), "domain.model.path")
         )
         self.initial_logp = self.measure().reference_logp
-        first = self.draw(self.generator, settings.share_prompts, held_out=False)
-        self.true_shares = RunningShares(first.labels.shares(), SHARE_WINDOW)
+        *_, score = self.sample_completions(
+            self.generator, settings.share_prompts, held_out=False, split=False
+        )
+        self.true_shares = RunningShares(self.label(score).shares(), SHARE_WINDOW)
         self.batches_ahead: list[LMBatch] = []
         self.last_examples: list[dict[str, Any]] = []
 
@@ -110,11 +128,6 @@ class LanguageModel:
             for i in range(0, len(prompts), size)
         ]
 
-    def draw(self, generator: torch.Generator, count: int, *, held_out: bool) -> LMBatch:
-        """Draw prompts, sample K completions of each from the reference, and judge them."""
-        _, drawn, score = self.sample_completions(generator, count, held_out=held_out, split=False)
-        return self.labelled_batch(drawn, score)
-
     def labelled_batch(self, drawn: SampledTokens, score: Tensor) -> LMBatch:
         """Return a batch of completions with their true labels."""
         return LMBatch(self.pack(drawn), score, self.label(score))
@@ -139,6 +152,13 @@ class LanguageModel:
     def judge_scores(self, prompts: list[Text], texts: list[str], samples: int) -> Tensor:
         """Return the judge's scores of completions, [B, K]."""
         return judge_completions(self.judge, self.settings.judge, prompts, texts, samples)
+
+    def final_scores(self, prompts: list[Text], texts: list[str], judged: Tensor) -> Tensor:
+        """Return the task's own scores where there is a task, else the judge's, [B, K]."""
+        if self.task is None or self.settings.judge == "exact":
+            return judged
+        judge = task_judge(self.task)
+        return judge_completions(judge, "exact", prompts, texts, judged.shape[1])
 
     def reference_completions(
         self, prompts: list[Text], generator: torch.Generator, split: bool
@@ -169,7 +189,7 @@ class LanguageModel:
     def feedback(self, batch: LMBatch) -> Feedback:
         """Compare the policy with the reference on the labelled completions."""
         sums, tokens = self.compare(batch)
-        shape = batch.score.shape
+        shape, reverse_kl = batch.score.shape, sums.extra.get("reverse_kl")
         return Feedback(
             logp=sums.logp.view(shape),
             kl=sums.kl.view(shape).mean(1),
@@ -178,6 +198,7 @@ class LanguageModel:
             reference_logp=sums.reference_logp.view(shape),
             tokens=tokens,
             score=batch.score,
+            reverse_kl=None if reverse_kl is None else reverse_kl.view(shape).mean(1),
         )
 
     def compare(
@@ -188,7 +209,7 @@ class LanguageModel:
             *(compare, self.pair, batch.tokens, batch.score.numel()),
             divergence=divergence or self.divergence,
             temperature=self.settings.temperature,
-            entropy=divergence is not None,
+            extra=self.extra if divergence is None else EVALUATED,
         )
         return compared
 
@@ -198,20 +219,25 @@ class LanguageModel:
 
         Likelihood is displaced where `logp_accepted` falls along with `logp_rejected`. The KL is
         from the initial reference: exact per token while the reference has not moved, else an
-        estimate from samples.
+        estimate from samples. Margins, of pairs among the completions of a prompt, compare with the
+        initial reference too. `pass_at_k` is there where the scores are those of a verifier.
         """
         statistics = self.measure()
-        labels = self.held_out.labels
+        labels, tokens = self.held_out.labels, self.held_out.tokens.targets.numel()
+        sign = (labels.accept.sign() - labels.reject.sign()).flatten()
+        contexts = [i for i, row in enumerate(labels.accept) for _ in row]
         initial = self.initial_logp.to(statistics.logp.device)
         moved = not torch.allclose(initial, statistics.reference_logp, atol=1e-3, rtol=1e-3)
         kl = initial - statistics.logp if moved else statistics.kl
         return {
-            **self.held_out_scores(EVAL_SAMPLES),
+            **self.held_out_scores(self.settings.eval_samples),
             **self.held_out_scores(1, "greedy_", greedy=True),
             "kl": kl.mean().item(),
-            "entropy": statistics.entropy.mean().item(),
+            "entropy": statistics.extra["entropy"].mean().item(),
+            **top_means(statistics, tokens),
             "logp_accepted": weighted_mean(statistics.logp, labels.accept),
             "logp_rejected": weighted_mean(statistics.logp, labels.reject),
+            **pair_metrics(statistics.logp - initial, sign, contexts),
         }
 
     @torch.no_grad()
@@ -237,10 +263,11 @@ class LanguageModel:
         )
         texts = decode(self.tokenizer, drawn)
         judged = self.judge_scores(prompts, texts, samples)
-        metrics, score = {}, judged
+        metrics, score = {}, self.final_scores(prompts, texts, judged)
         if self.task is not None and settings.judge != "exact":
             metrics[f"{prefix}judge_score"] = judged.mean().item()
-            score = judge_completions(task_judge(self.task), "exact", prompts, texts, samples)
+        if not greedy and self.verified and is_pass_or_fail(score):
+            metrics |= pass_metrics(score)
         if not greedy:
             metrics["length"] = sum(map(len, drawn.completions)) / len(drawn.completions)
             chosen = zip(prompts[:EXAMPLES], texts[::samples], judged[:, 0].tolist(), strict=False)
@@ -270,9 +297,3 @@ class LanguageModel:
         self.batches_ahead = [
             LMBatch(Tokens(*tokens), score, self.label(score)) for tokens, score in state["waiting"]
         ]
-
-
-def weighted_mean(values: Tensor, weight: Tensor) -> float:
-    """Return the weighted mean of values, 0 where all weights are 0."""
-    weight = weight.flatten().to(values.device)
-    return ((values * weight).sum() / weight.sum().clamp(min=1)).item()

@@ -6,7 +6,9 @@ from typing import ClassVar, Literal
 from suite.config.contracts import Card, DomainConfig
 from suite.config.fields import ConfigError, key, section
 from suite.domains.language.config import (
+    EVAL_PART,
     Attention,
+    EvalPart,
     LoraConfig,
     PretrainConfig,
     SmallModelConfig,
@@ -89,6 +91,10 @@ class LMConfig(DomainConfig):
         at_least=1,
     )
     eval_prompts: int = key(512, "held-out prompts of an evaluation", at_least=1)
+    eval_part: EvalPart = key("all", EVAL_PART)
+    eval_samples: int = key(
+        4, "completions per held-out prompt of an evaluation, the n of pass@k", at_least=1
+    )
     share_prompts: int = key(
         512, "training prompts of the initial estimate of the label shares", at_least=1
     )

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from suite.config.fields import ConfigError
 from suite.domains.language.head import Head, Statistics, token_statistics
+from suite.domains.language.head_extras import Extra
 from suite.domains.language.models import Networks, Pair, as_reference, causal_lm, recomputing
 from suite.domains.language.packing import Sequence, Tokens, attention_mask, pack
 from suite.feedback.feedback import TokenFeedback
@@ -25,7 +26,7 @@ def compare(
     *,
     divergence: str = "forward",
     temperature: float = 1.0,
-    entropy: bool = False,
+    extra: tuple[Extra, ...] = (),
 ) -> tuple[Statistics, TokenFeedback]:
     """Return sums over each of `count` sequences, [N] in nats, and the values of their tokens.
 
@@ -44,10 +45,10 @@ def compare(
         per_token = token_statistics(
             *(states, head, reference_states, reference_head, tokens.targets),
             divergence=divergence,
-            entropy=entropy,
+            extra=extra,
         )
     empty = per_token.logp.new_zeros(count)
-    sums = Statistics(*(empty.index_add(0, tokens.owner, part) for part in per_token))
+    sums = per_token.map(lambda part: empty.index_add(0, tokens.owner, part))
     return sums, TokenFeedback(per_token.logp, per_token.reference_logp, tokens.owner)
 
 

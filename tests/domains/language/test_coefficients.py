@@ -102,7 +102,7 @@ def epoch_coefficients(
         empty = torch.zeros(batch.accept.numel())
         each, reference = logp[targets] / length, torch.full(targets.shape, math.log(TOKEN))
         parts = (each, kl[targets] / length, reference)
-        sums = Statistics(*(empty.index_add(0, owner, part) for part in parts), empty)
+        sums = Statistics(*(empty.index_add(0, owner, part) for part in parts), {})
         return sums, TokenFeedback(each, reference, owner)
 
     monkeypatch.setattr(Rows, "compare", compare)

@@ -63,8 +63,10 @@ def test_values_and_gradients_are_those_of_the_plain_computation(
         torch.randn(T, generator=generator, dtype=torch.float64) for _ in range(2)
     )  # signed weights, as PMPO's
 
-    logp, kl, reference_logp, entropy = token_statistics(
-        hidden, head, reference_hidden, reference, targets, divergence=divergence, entropy=True
+    logp, kl, reference_logp, extra = token_statistics(
+        *(hidden, head, reference_hidden, reference, targets),
+        divergence=divergence,
+        extra=("entropy",),
     )
     ours, theirs = plain(hidden, head, V), plain(reference_hidden, reference, V).detach()
     expected = ours.gather(1, targets[:, None])[:, 0]
@@ -74,7 +76,7 @@ def test_values_and_gradients_are_those_of_the_plain_computation(
     torch.testing.assert_close(kl, expected_kl, atol=1e-10, rtol=0)
     expected_reference = theirs.gather(1, targets[:, None])[:, 0]
     torch.testing.assert_close(reference_logp, expected_reference, atol=1e-10, rtol=0)
-    torch.testing.assert_close(entropy, -(ours.exp() * ours).sum(-1), atol=1e-10, rtol=0)
+    torch.testing.assert_close(extra["entropy"], -(ours.exp() * ours).sum(-1), atol=1e-10, rtol=0)
 
     leaves = [hidden, head.weight, *([] if head.bias is None else [head.bias])]
     leaves += [] if head.adapter is None else [head.adapter.down, head.adapter.up]

@@ -95,7 +95,7 @@ def test_statistics_equal_one_sequence_at_a_time_without_padding(
     tokens = pack(groups, TOKENIZER.pad_token_id, share)
     assert tokens.shared == share
     pair = Pair(policy, model, TOKENIZER)
-    found, _ = compare(pair, tokens, 6, temperature=1.5, entropy=True)
+    found, _ = compare(pair, tokens, 6, temperature=1.5, extra=("entropy",))
     for i in range(6):
         prompt, completion = drawn.prompts[i // 3], drawn.completions[i]
         ids, first = torch.tensor([prompt + completion]), len(prompt)
@@ -108,7 +108,7 @@ def test_statistics_equal_one_sequence_at_a_time_without_padding(
         torch.testing.assert_close(found.logp[i], q.log_prob(targets).sum(), **tolerance)
         torch.testing.assert_close(found.reference_logp[i], p.log_prob(targets).sum(), **tolerance)
         torch.testing.assert_close(found.kl[i], kl_divergence(p, q).sum(), **tolerance)
-        torch.testing.assert_close(found.entropy[i], q.entropy().sum(), **tolerance)
+        torch.testing.assert_close(found.extra["entropy"][i], q.entropy().sum(), **tolerance)
 
 
 def test_pretraining_learns_the_answers_tokens_and_nothing_else(model: LlamaForCausalLM) -> None:
