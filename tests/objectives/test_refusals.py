@@ -42,7 +42,7 @@ def test_an_objective_refuses_the_feedback_that_hides_what_it_learns_from(
 
 
 def test_orpo_refuses_densities_and_names_what_takes_them() -> None:
-    with pytest.raises(ConfigError, match="needs probabilities.*use simpo"):
+    with pytest.raises(ConfigError, match=r"needs probabilities.*use simpo"):
         settings_of("orpo").check("mixed", BanditConfig())
 
 
