@@ -43,7 +43,8 @@ class BoundLoss:
 
 def check_samples(settings: LossConfig, feedback: Feedback) -> None:
     """Raise ConfigError where samples are to be compared, and each context has only one."""
-    if settings.compares_samples and feedback.logp.shape[1] < 2:
+    # The loss itself refuses shapes other than [B, K].
+    if settings.compares_samples and feedback.logp.shape[1:] == (1,):
         raise ConfigError(
             f"objective.name={settings.name} compares completions of one context, and each has"
             " only one here; objective.name=pmpo learns from such rows"

@@ -1,5 +1,6 @@
 """Settings of the objectives of groups, with the papers' defaults."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -63,6 +64,18 @@ class NCAConfig(TiltConfig):
     name: Literal["nca"] = key("nca", "this objective")
     beta: float = key(0.01, "inverse temperature of the policy's log-ratio", above=0)
     temperature: float = key(1.0, "T, of the scores", above=0)
+
+    def calibrated(self, mass: float, accepted: float) -> float:
+        """Return β: where the slopes of both kinds of sample are in proportion to π, by bisection.
+
+        π_ref·e^(R/(T·β)) sums to 1 for β = 1 only, so that a policy ends elsewhere for others.
+        """
+        low, high = -50.0, 50.0  # log β; the slopes' difference rises with β
+        for _ in range(200):
+            middle = (low + high) / 2
+            below = nca_slope(math.exp(middle), self.temperature, mass, accepted) < 0
+            low, high = (middle, high) if below else (low, middle)
+        return math.exp(low)
 
 
 @dataclass
@@ -130,8 +143,16 @@ class WeightedConfig(LossConfig):
             )
 
     def calibrated(self, mass: float, accepted: float) -> float:
-        """Return T: the odds are e^(2/T) for rewards of ±1 (theory §16)."""
-        return 2 / log_odds_ratio(mass, accepted)
+        """Return T: the odds are e^(2/T) for rewards of ±1 (theory §16).
+
+        Where the weight of an accepted sample is at its limit, only that of a rejected one is left.
+        """
+        log_odds, limit = log_odds_ratio(mass, accepted), math.log(self.largest)
+        # Of ±1 a context's mean is Z1 − Z0, where it has a mean taken off.
+        better = 1.0 if self.weight == "reward" else 2 * (1 - accepted)
+        if better * log_odds <= 2 * limit:
+            return 2 / log_odds
+        return (2 - better) / (log_odds - limit)
 
 
 @dataclass
@@ -155,6 +176,19 @@ class RWRConfig(WeightedConfig):
 
     name: Literal["rwr"] = key("rwr", "this objective")  # type: ignore[assignment]
     weight: Literal["reward"] = key("reward", "the exponential of the reward")  # type: ignore[assignment]
+
+
+def nca_slope(beta: float, temperature: float, mass: float, accepted: float) -> float:
+    """Return NCA's slope per probability of accepted less that of rejected samples, R of ±1.
+
+    The slopes are those for log π at the policy under which accepted samples have `mass`.
+    """
+    odds = math.exp(-2 / temperature)  # of a rejected sample's weight to an accepted one's
+    total = accepted + (1 - accepted) * odds
+    good, bad = mass / accepted, (1 - mass) / (1 - accepted)  # π/π_ref
+    # σ(β·r), of r in the sign that cannot overflow
+    share, other = 1 / (1 + good**-beta), 1 - 1 / (1 + bad**beta)
+    return (share - (1 - share) / total) / good - (other - (1 - other) * odds / total) / bad
 
 
 def check_rewards(reward: str) -> None:

@@ -42,7 +42,7 @@ def reinforce(
     check_shapes(feedback)
     value, weight = rewards(feedback, reward)
     advantage = weight * advantages(value, weight, baseline, offset, scale)
-    advantage = (advantage * torch.where(advantage > 0, positive, 1.0)).detach()
+    advantage = torch.where(advantage > 0, positive * advantage, advantage).detach()
     gain = advantage * feedback.logp if clip is None else clipped(feedback, advantage, clip)
     gain = gain / feedback.lengths() if per_token else gain
     good = advantage > 0
