@@ -60,7 +60,7 @@ def with_common_keys(grids: Any, tune: Any, origin: str) -> Any:
     """Return grids in which each `tune` holds `tune.keys` of the sweep too; raises ConfigError."""
     common = tune.get("keys", {}) if isinstance(tune, dict) else {}
     if not isinstance(common, dict):
-        raise ConfigError(f"{origin}: tune.keys must map keys to lists of values, found {common!r}")
+        raise ConfigError(f"{origin}: tune.keys must map keys to lists, found {common!r}")
     if not common or not isinstance(grids, dict):
         return grids
     return {
@@ -125,7 +125,7 @@ def check_tune(tune: Any, tuned: dict[str, Axes], origin: str) -> None:
         )
     known = [each.name for each in dataclasses.fields(TuneSettings)]
     if not isinstance(tune, dict):
-        raise ConfigError(f"{origin}: tune must map {' and '.join(known)}, found {tune!r}")
+        raise ConfigError(f"{origin}: tune must map {', '.join(known)}, found {tune!r}")
     for name in tune:
         if name not in known:
             raise ConfigError(f"{origin}: unknown key tune.{name}; tune has {', '.join(known)}")

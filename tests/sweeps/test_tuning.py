@@ -100,7 +100,7 @@ TUNED = "{a: {seed: [0], tune: {objective.beta: [1, 2]}}}"
             "",
             r"tune\.seed must hold none of the reported runs' seeds \(0, 101\), found 101",
         ),
-        (TUNED, "tune: [1]", r"tune must map seed and set, found \[1\]"),
+        (TUNED, "tune: [1]", r"tune must map seed, set, keys, found \[1\]"),
         (TUNED, "tune: {seeds: [1]}", r"unknown key tune\.seeds; tune has seed, set"),
         (TUNED, "tune: {seed: 4}", r"tune\.seed must be a list of seeds, found 4"),
         (TUNED, "tune: {}", r"tune\.seed must be a list of seeds, found None"),
@@ -114,6 +114,12 @@ TUNED = "{a: {seed: [0], tune: {objective.beta: [1, 2]}}}"
         (TUNED, "tune: {seed: [9], set: {nothing: 3}}", "unknown key nothing"),
         (TUNED, "set: {objective.beta: 3}", "objective.beta is an axis and is also set"),
         (TUNED, "report: {beta_grid: a}", r"beta_grid must name a grid that tunes nothing"),
+        (TUNED, "tune: {seed: [9], keys: [1]}", r"tune\.keys must map keys to lists, found \[1\]"),
+        (
+            TUNED,
+            "tune: {seed: [9], keys: {seed: [3]}}",
+            r"grids\.a\.tune must hold keys other than .*found seed",
+        ),
         ("{a: {seed: [0]}}", "", r"tune needs a grid with keys to tune, .*; found none"),
         (
             TUNED,
@@ -139,3 +145,24 @@ def test_the_command_line_sets_nothing_that_differs_between_the_stages(tmp_path:
     tuned_sweep(tmp_path, TUNED, "tune: {seed: [9], set: {trainer.steps: 3}}\n")
     with pytest.raises(ConfigError, match=r"tune\.set\.trainer\.steps is also set by 'trainer\.st"):
         load_sweep(tmp_path / "mine.yaml", ["trainer.steps=4"])
+
+
+def test_keys_tuned_everywhere_and_grids_of_a_shared_file(tmp_path: Path) -> None:
+    apart = tuned_sweep(
+        tmp_path,
+        "{a: {objective.name: [dpo], seed: [0], tune: {objective.beta: [1, 2],"
+        " optimizer.lr: [0.1, 0.2]}}, b: {seed: [0], tune: {optimizer.lr: [0.1, 0.2]}},"
+        " c: {feedback: [negative], seed: [0]}}",
+    )
+    grids = (
+        "{a: {objective.name: [dpo], seed: [0], tune: {objective.beta: [1, 2]}},"
+        " b: {seed: [0], tune: {}}, c: {feedback: [negative], seed: [0]}}"
+    )
+    common = "tune: {seed: [100, 101], keys: {optimizer.lr: [0.1, 0.2]}}\n"
+    together = tuned_sweep(tmp_path, grids, common)
+    (tmp_path / "grids.yaml").write_text(grids)
+    shared = tuned_sweep(tmp_path, "grids.yaml", common)
+    for sweep in (together, shared):
+        assert sweep.tuned == apart.tuned
+        assert sweep.grids == apart.grids
+        assert list(sweep.points) == list(apart.points)
