@@ -188,7 +188,8 @@ def nca_slope(beta: float, temperature: float, mass: float, accepted: float) -> 
     good, bad = mass / accepted, (1 - mass) / (1 - accepted)  # π/π_ref
     # σ(β·r), of r in the sign that cannot overflow
     share, other = 1 / (1 + good**-beta), 1 - 1 / (1 + bad**beta)
-    return (share - (1 - share) / total) / good - (other - (1 - other) * odds / total) / bad
+    slope = (share - (1 - share) / total) / good - (other - (1 - other) * odds / total) / bad
+    return float(slope)
 
 
 def check_rewards(reward: str) -> None:
