@@ -25,7 +25,7 @@ class GroupConfig(LossConfig):
 
 @dataclass
 class TiltConfig(GroupConfig):
-    """An objective whose optimum is π_ref·e^(R/(T·β)) up to its sum."""
+    """An objective whose optimum is π_ref·e^(R/(T·β)) up to its sum, of NCA for β = 1 only."""
 
     beta: float = key(0.1, "inverse temperature of the policy's log-ratio", above=0)
     temperature: float = key(0.1, "T, of the scores", above=0)
