@@ -9,27 +9,32 @@ from suite.paper.drawing import report_settings
 from suite.paper.judging import (
     OPEN,
     RELATION,
+    Outcome,
     Verdict,
     compare,
-    count_outcomes,
+    final_scores,
     format_estimate,
 )
 from suite.paper.records import SweepRecords
 from suite.report import statistics
-from suite.report.comparison import curve, select, tasks, variants
+from suite.report.comparison import curve, select, tasks
 from suite.report.figures import draw_curves, draw_judges, grid_of, legend
 from suite.report.records import RunRecord
 
-SWEEP = "letters"
+SWEEP, RIVALS = "below_bound", "letters"
+MARGIN = "objective.margin"
+JUDGED = 0.5  # of mixed feedback; the paper's runs with α = ½ have a β below the bound
 
 
 class JudgeOutcome(NamedTuple):
     """How N runs of a variant ended with a judge that may be wrong, a value per run."""
 
-    early_gain: list[float]
-    """Mean of the judge's score in the first fifth of the run, less its start."""
+    early: list[float]
+    """The judge's score after a quarter of the run, less its start."""
     exact_loss: list[float]
     """Best exact score less the last."""
+    best: list[float]
+    """Best exact score."""
     judge: list[float]
     """The judge's last score."""
     exact: list[float]
@@ -41,36 +46,70 @@ class JudgeOutcome(NamedTuple):
 
 
 def judge(records: SweepRecords) -> Verdict:
-    """Judge by early gains, losses of the exact score, and the final score against DPO."""
+    """Judge by mixed feedback below the bound against accepted samples, and at it against DPO.
+
+    At the bound itself the kinds of feedback are the same in expectation (theory §4).
+    """
     runs = records[SWEEP]
-    if not runs:
+    mixed, accepted = outcomes_of(runs, "mixed"), outcomes_of(runs, "positive")
+    if JUDGED not in mixed or not accepted:
         return OPEN
-    task = tasks(runs)[0]
-    finished = [name for name in variants(runs) if select(runs, task, name)]
-    outcomes = {name: summarise_paths(runs, task, name) for name in finished}
-    if "mixed" not in outcomes:
-        return OPEN
-    mixed = outcomes["mixed"]
-    others = [outcomes[mode] for mode in ("positive", "negative") if mode in outcomes]
-    faster = [compare(mixed.early_gain, other.early_gain) for other in others]
-    sooner = [compare(mixed.exact_loss, other.exact_loss) for other in others]
-    rival = compare(mixed.exact, outcomes["dpo"].exact) if "dpo" in outcomes else "even"
+    base = next(iter(accepted.values()))
+    faster = {margin: compare(each.early, base.early) for margin, each in mixed.items()}
+    sooner = {margin: compare(each.exact_loss, base.exact_loss) for margin, each in mixed.items()}
+    rival = against_dpo(records[RIVALS])
     sentence = (
-        "In the judge's score over the first fifth of the run, mixed feedback is"
-        f" {count_outcomes(faster)} of 2 comparisons with accepted and rejected samples alone; in"
-        f" what it loses of the exact score after its best, {count_outcomes(sooner)} of 2. In the"
-        f" final exact score it is {RELATION[rival]} DPO (untuned)."
+        f"Below the bound, at a margin of {JUDGED:g}, mixed feedback is {RELATION[faster[JUDGED]]}"
+        " accepted samples alone in the judge's score after a quarter of the run, and"
+        f" {RELATION[sooner[JUDGED]]} them in what it loses of the exact score after its best."
+        f" In the final exact score at the bound it is {RELATION[rival]} DPO (untuned)."
     )
-    if {*faster, *sooner} == {"even"}:
-        sentence += (
-            " With half of the samples accepted, the three are the same in expectation (§4)."
-        )
-    values = "; ".join(f"{name}: {format_outcome(each)}" for name, each in outcomes.items())
-    details = f"In the end, with the change of log π of samples accepted at first: {values}."
-    parts = (faster == ["ahead"] * 2, sooner == ["ahead"] * 2, rival != "behind")
-    if all(parts):
-        return Verdict("holds", sentence, details)
-    return Verdict("holds in part" if any(parts) else "does not hold", sentence, details)
+    parts = (faster[JUDGED] == "ahead", sooner[JUDGED] == "ahead", rival != "behind")
+    word = "holds" if all(parts) else "holds in part" if any(parts) else "does not hold"
+    details = (
+        f"Ahead of accepted samples early: {list_margins(faster)}; in the loss:"
+        f" {list_margins(sooner)}. Best margin by the best exact score of a run: {best_of(mixed)}."
+        f" By feedback and margin: {describe(runs)}."
+    )
+    return Verdict(word, sentence, details)
+
+
+def outcomes_of(runs: Sequence[RunRecord], feedback: str) -> dict[float, JudgeOutcome]:
+    """Return the outcomes of a kind of feedback by the margin of β, from small to large."""
+    chosen = [run for run in runs if run.feedback == feedback and run.counts]
+    by_margin = {float(run.point.get(MARGIN, 1)): run.variant for run in chosen}
+    task = tasks(runs)[0] if runs else ""
+    return {margin: summarise_paths(runs, task, by_margin[margin]) for margin in sorted(by_margin)}
+
+
+def against_dpo(runs: Sequence[RunRecord]) -> Outcome:
+    """Compare the final exact score of mixed feedback at the bound with DPO's."""
+    ends = {name: final_scores(runs, tasks(runs)[0], name) for name in ("mixed", "dpo")}
+    return compare(ends["mixed"], ends["dpo"])
+
+
+def list_margins(outcomes: dict[float, Outcome]) -> str:
+    """Write at which margins mixed feedback was ahead, and at which behind."""
+    parts = []
+    for outcome in ("ahead", "behind", "even"):
+        margins = ", ".join(f"{margin:g}" for margin, found in outcomes.items() if found == outcome)
+        parts += [f"{outcome} at margin {margins}"] if margins else []
+    return ", ".join(parts)
+
+
+def best_of(outcomes: dict[float, JudgeOutcome]) -> str:
+    """Write the margin with the largest mean of the runs' best exact scores."""
+    margin = max(outcomes, key=lambda each: statistics.mean(outcomes[each].best).value)
+    return f"{margin:g}, with {format_estimate(statistics.mean(outcomes[margin].best))}"
+
+
+def describe(runs: Sequence[RunRecord]) -> str:
+    """Write the outcomes of all variants."""
+    return "; ".join(
+        f"{feedback} {margin:g}: {format_outcome(outcome)}"
+        for feedback in ("positive", "negative", "mixed")
+        for margin, outcome in outcomes_of(runs, feedback).items()
+    )
 
 
 def summarise_paths(records: Sequence[RunRecord], task: str, variant: str) -> JudgeOutcome:
@@ -79,10 +118,10 @@ def summarise_paths(records: Sequence[RunRecord], task: str, variant: str) -> Ju
     steps, exact = curve(runs, "eval/score")  # [T], [N, T]
     _, judge_score = curve(runs, "eval/judge_score")
     _, accepted = curve(runs, "eval/logp_accepted")
-    early = max(2, len(steps) // 5)
     return JudgeOutcome(
-        early_gain=(judge_score[:, 1:early].mean(1) - judge_score[:, 0]).tolist(),
+        early=(judge_score[:, len(steps) // 4] - judge_score[:, 0]).tolist(),
         exact_loss=(exact.max(1) - exact[:, -1]).tolist(),
+        best=exact.max(1).tolist(),
         judge=judge_score[:, -1].tolist(),
         exact=exact[:, -1].tolist(),
         logp_change=(accepted[:, -1] - accepted[:, 0]).tolist(),
@@ -93,7 +132,8 @@ def summarise_paths(records: Sequence[RunRecord], task: str, variant: str) -> Ju
 def format_outcome(outcome: JudgeOutcome) -> str:
     """Write the means of an outcome with their intervals."""
     return (
-        f"judge {format_estimate(statistics.mean(outcome.judge))},"
+        f"judge early +{format_estimate(statistics.mean(outcome.early))}, in the end"
+        f" {format_estimate(statistics.mean(outcome.judge))},"
         f" exact {format_estimate(statistics.mean(outcome.exact))}"
         f" after a best at step {outcome.best_step},"
         f" log π {format_estimate(statistics.mean(outcome.logp_change))}"

@@ -88,23 +88,28 @@ def offline(ends: dict[str, float]) -> SweepRecords:
     return {"offline": records}
 
 
-def letters(mixed_quick: float, mixed_lost: float, dpo: float) -> SweepRecords:
-    def made(variant: str, quick: float, lost: float, end: float) -> list[RunRecord]:
+def letters(quick: float, lost: float, dpo: float, steps: int = 20) -> SweepRecords:
+    """Records in which mixed feedback at a margin of ½ is quicker and loses more by so much."""
+
+    def made(variant: str, early: float, lost: float, end: float, **more: Any) -> list[RunRecord]:
         records = []
-        for seed in range(3):
-            exact = [0.5, 0.6, *[end + lost] * 8, end]
-            record = run("letters", variant, seed, *exact)
+        for seed in range(5):
+            exact = [0.5, 0.6, *[end + lost] * (steps - 2), end]
+            record = run("letters", variant, seed, *exact, **more)
             for i, row in enumerate(record.evaluations):
-                row |= {"eval/judge_score": 0.5 + (quick if i else 0) + i / 50 + seed / 1000}
+                row |= {"eval/judge_score": 0.5 + (early if i else 0) + i / 50 + seed / 1000}
                 row |= {"eval/logp_accepted": -float(i)}
             records.append(record)
         return records
 
+    def at(margin: float) -> dict[str, Any]:
+        return {"point": {"objective.margin": margin}, "feedback": "mixed"}
+
     return {
-        "letters": made("positive", 0.1, 0.1, 0.7)
-        + made("negative", 0.1, 0.1, 0.7)
-        + made("mixed", mixed_quick, mixed_lost, 0.7)
-        + made("dpo", 0.1, 0.1, dpo)
+        "letters": made("mixed", 0.1, 0.1, 0.7) + made("dpo", 0.1, 0.1, dpo),
+        "below_bound": made("positive", 0.1, 0.1, 0.7)
+        + made("mixed, margin=0.5", 0.1 + quick, 0.1 + lost, 0.7, **at(0.5))
+        + made("mixed, margin=1.0", 0.1, 0.1, 0.7, **at(1.0)),
     }
 
 
@@ -136,7 +141,7 @@ HOLDING: dict[str, SweepRecords] = {
     "P2": control(mpo=500.0),
     "P3": betas_and_pairs(GOOD),
     "P4": offline(ORDER),
-    "P5": letters(0.3, 0.3, dpo=0.2),
+    "P5": letters(0.2, 0.2, dpo=0.2),
     "P6": {"lm_beta": betas(GOOD, domain="lm")},
     "labels": shares(best=0.5),
 }
