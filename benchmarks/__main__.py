@@ -5,7 +5,7 @@ import platform
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from benchmarks import commands, control, overhead, sampling
+from benchmarks import commands, control, objectives, overhead, sampling
 from benchmarks.timing import Comparison
 from suite.runs.environment import environment
 from suite.system.files import write_text
@@ -53,6 +53,12 @@ def lines() -> Iterator[str]:
             f" | {rate.ratio:.2f} | {rate.lower:.2f} to {rate.upper:.2f} |"
             for name, rate in sampled
         ),
+    )
+    costs = objectives.measure().items()
+    yield from table(
+        "Loss and its gradient by log π, and what it adds to PMPO's whole step on rows",
+        "| objective | milliseconds | added to the step |",
+        (f"| {name} | {1e3 * cost.seconds:.3f} | {cost.share:+.2%} |" for name, cost in costs),
     )
     times = commands.measure().items()
     yield from table(

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import control
+from benchmarks import control, objectives
 from benchmarks.lm_step.page import page
 from benchmarks.lm_step.rounds import measure_one
 from benchmarks.lm_step.workload import Shape, Workload, prepare
 from benchmarks.overhead import TakeTurns, compare_with_suite
 from benchmarks.timing import summarize
-from tests.conftest import TINY_CONTROL
+from suite.config.registry import OBJECTIVES
+from tests.conftest import TINY_CONTROL, TINY_ROWS
 
 
 def test_each_side_is_timed_during_its_own_turn() -> None:
@@ -57,3 +58,9 @@ def test_updates_of_control_are_compared_with_bare_torch_and_sac(tmp_path: Path)
         )
         assert comparison.ours > 0
         assert comparison.theirs > 0
+
+
+def test_every_objective_that_fits_rows_is_measured() -> None:
+    costs = objectives.measure((*TINY_ROWS, "domain.batch_size=2"), rounds=2)
+    assert set(costs) == set(OBJECTIVES) - {"mpo"}
+    assert all(cost.seconds > 0 for cost in costs.values())

@@ -132,6 +132,7 @@ class MPOConfig(LossConfig):
     """
 
     implementation: ClassVar[str] = "suite.objectives.mpo:bind"
+    uses_labels: ClassVar[bool] = False
     learns_from: ClassVar[str] = "scores"
     strength_key: ClassVar[str] = "epsilon"
     compares_samples: ClassVar[bool] = True
