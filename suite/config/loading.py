@@ -6,6 +6,7 @@ Nothing here imports torch, so that a mistake is reported at once.
 import dataclasses
 import difflib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +47,10 @@ def load_values(path: Path, overrides: Sequence[Override]) -> DictConfig:
         in_file = group_of(values, group, str(path)).get("name", DEFAULT_NAMES.get(group))
         if in_file is not None and choose(group, str(in_file)).name != choice.name:
             values[group] = {}  # the file's keys are of another choice
-    merged = merge(schema_for(chosen), without_names(values), str(path))
+    merged = schema_for(chosen["domain"].settings, chosen["objective"].settings).copy()
+    merge(merged, without_names(values), str(path))
     for override in overrides:
-        given = without_names(values_of(override))
-        merged = merge(merged, given, origin_of(override))
+        merge(merged, without_names(values_of(override)), origin_of(override))
     for group, choice in chosen.items():
         merged[group].name = choice.name
     try:
@@ -185,11 +186,12 @@ def without_names(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def schema_for(chosen: dict[str, Choice]) -> DictConfig:
-    """Return the typed defaults, with the domain and the objective that were chosen by name."""
+@cache
+def schema_for(domain: type, objective: type) -> DictConfig:
+    """Return the typed defaults of a domain and an objective, to be copied."""
     schema = OmegaConf.structured(Config)
-    for group, choice in chosen.items():
-        schema[group] = OmegaConf.structured(choice.settings)
+    schema.domain = OmegaConf.structured(domain)
+    schema.objective = OmegaConf.structured(objective)
     assert isinstance(schema, DictConfig)
     return schema
 
@@ -212,8 +214,8 @@ def group_of(values: dict[str, Any], group: str, origin: str) -> dict[str, Any]:
     return inner
 
 
-def merge(base: DictConfig, values: dict[str, Any], origin: str) -> DictConfig:
-    """Merge raw values into a typed configuration; raises ConfigError naming the key."""
+def merge(base: DictConfig, values: dict[str, Any], origin: str) -> None:
+    """Merge raw values into a typed configuration, in place; raises ConfigError naming the key."""
     try:
         values = typed(base, values)
     except ConfigError as error:
@@ -223,12 +225,10 @@ def merge(base: DictConfig, values: dict[str, Any], origin: str) -> DictConfig:
     for name in leaf_names(values):
         check_known(base, name, origin)
     try:
-        merged = OmegaConf.merge(base, values)
+        base.merge_with(values)
     except OmegaConfBaseException as error:
         name = error.full_key or "?"
         raise ConfigError(f"{origin}: {name}: {first_line(error)}") from None
-    assert isinstance(merged, DictConfig)
-    return merged
 
 
 def check_known(base: DictConfig, name: str, origin: str) -> None:

@@ -25,7 +25,7 @@ class GroupConfig(LossConfig):
 
 @dataclass
 class TiltConfig(GroupConfig):
-    """An objective whose optimum is π_ref·e^(R/(T·β)) up to its sum."""
+    """An objective whose optimum is π_ref·e^(R/(T·β)) up to its sum, of NCA for β = 1 only."""
 
     beta: float = key(0.1, "inverse temperature of the policy's log-ratio", above=0)
     temperature: float = key(0.1, "T, of the scores", above=0)
@@ -188,7 +188,8 @@ def nca_slope(beta: float, temperature: float, mass: float, accepted: float) -> 
     good, bad = mass / accepted, (1 - mass) / (1 - accepted)  # π/π_ref
     # σ(β·r), of r in the sign that cannot overflow
     share, other = 1 / (1 + good**-beta), 1 - 1 / (1 + bad**beta)
-    return (share - (1 - share) / total) / good - (other - (1 - other) * odds / total) / bad
+    slope = (share - (1 - share) / total) / good - (other - (1 - other) * odds / total) / bad
+    return float(slope)
 
 
 def check_rewards(reward: str) -> None:

@@ -48,7 +48,7 @@ def test_nca_ends_at_the_tilted_reference_for_beta_1_only(beta: float, tilts: bo
         ("rwr", {"temperature": 0.7}, (SCORE / 0.7).exp()),
         ("awr", {"temperature": 0.7}, (SCORE / 0.7).exp()),
         ("rwr", {"temperature": 0.7, "largest": 2.0}, (SCORE / 0.7).exp().clamp(max=2)),
-        ("crr", {}, (SCORE >= SCORE.mean()).double() + 1e-16),
+        ("crr", {}, (SCORE.mean() <= SCORE).double() + 1e-16),
     ],
 )
 def test_weighted_likelihoods_end_at_the_reference_times_the_weight(
