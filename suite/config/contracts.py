@@ -75,8 +75,6 @@ class DomainConfig:
     """Whether a frozen reference would teach nothing."""
     recorded: ClassVar[bool] = False
     """Whether all samples are recorded data, one per context, and the KL is behaviour cloning."""
-    has_scores: ClassVar[bool] = True
-    """Whether `Feedback.score` holds a judge's scores rather than labels."""
     shardable: ClassVar[bool] = False
     """Whether the networks may be spread over processes (`trainer.strategy=fsdp`)."""
     batch_size_key: ClassVar[str | None] = None

@@ -120,6 +120,7 @@ WEIGHTS = {
         "mixed",
         (((1 - P) / P) ** 0.5, -((P / (1 - P)) ** 0.5)),
     ),
+    "AsymRE": (settings(baseline="mean", offset=-0.2), "mixed", tuple(x + 0.2 for x in MEAN)),
     "PSR": (settings(), "positive", (1, 0)),
     "NSR": (settings(), "negative", (0, -1)),
     "W-REINFORCE": (settings(positive=LAMBDA), "mixed", (LAMBDA, -1)),

@@ -93,7 +93,6 @@ class RowsConfig(DomainConfig):
     implementation: ClassVar[str] = "suite.domains.language.offline:Rows"
     batch_size_key: ClassVar[str | None] = "batch_size"
     shardable: ClassVar[bool] = True
-    has_scores: ClassVar[bool] = False
     revision: ClassVar[int] = 2
     name: Literal["rows"] = key("rows", "this domain")
     data: DataConfig = section(DataConfig, "the rows")
