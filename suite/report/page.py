@@ -27,6 +27,7 @@ from suite.report.comparison import (
 from suite.report.files import SCORES, keep_fuller, write_files
 from suite.report.reading import log_end
 from suite.report.records import COLUMNS, RunRecord
+from suite.report.score_figure import has_many, score_figure, score_table
 from suite.report.sentences import count_runs, format_score, headlines, normalisation
 from suite.report.templates import Filters, render
 from suite.report.text import clean, one_line
@@ -144,6 +145,12 @@ def draw(
     finished = [record for record in records if record.counts]
     labels = labels_of(records)
     drawings: dict[str, tuple[Figure, tables.Table]] = {}
+    summaries = cells(records)
+    if has_many(summaries):
+        drawings["scores"] = (
+            score_figure(summaries, report, labels),
+            score_table(summaries),
+        )
     if finished:
         drawings["learning_curves"] = (
             figures.learning_curves(finished, report, labels),

@@ -16,6 +16,7 @@ from suite.sweeps.spec import Sweep
 
 TITLES = {
     "learning_curves": "Learning curves; bands are 95 % intervals over seeds",
+    "scores": "Final scores with 95 % intervals, best first",
     "profiles": "Share of runs above each normalised score",
     "beta_map": "Final score over β, with the predicted threshold",
     "judges": "The judge's score and the exact one over the KL",
