@@ -18,7 +18,7 @@ from suite.paper.judging import (
 from suite.paper.records import SweepRecords
 from suite.report import statistics
 from suite.report.comparison import curve, select, tasks
-from suite.report.figures import draw_curves, draw_judges, grid_of, legend
+from suite.report.figures import draw_curves, grid_of, legend
 from suite.report.records import RunRecord
 
 SWEEP, RIVALS = "below_bound", "letters"
@@ -132,7 +132,7 @@ def summarise_paths(records: Sequence[RunRecord], task: str, variant: str) -> Ju
 def format_outcome(outcome: JudgeOutcome) -> str:
     """Write the means of an outcome with their intervals."""
     return (
-        f"judge early +{format_estimate(statistics.mean(outcome.early))}, in the end"
+        f"judge early by {format_estimate(statistics.mean(outcome.early))}, in the end"
         f" {format_estimate(statistics.mean(outcome.judge))},"
         f" exact {format_estimate(statistics.mean(outcome.exact))}"
         f" after a best at step {outcome.best_step},"
@@ -141,17 +141,16 @@ def format_outcome(outcome: JudgeOutcome) -> str:
 
 
 def draw(records: SweepRecords) -> Figure:
-    """Draw the exact and the judge's score over the KL, and log π of the first accepted samples."""
+    """Draw the exact score, the judge's, and log π of the first accepted samples, over steps."""
     runs, report = records[SWEEP], report_settings(SWEEP)
     figure, axes = grid_of(3)
     task = tasks(runs)[0]
-    draw_judges(axes[0], runs, task)
     for ax, metric, title, label in (
+        (axes[0], "eval/score", "the exact score", "score"),
         (axes[1], "eval/judge_score", "the reward model's score", "score"),
         (axes[2], "eval/logp_accepted", "log π of the first accepted samples", "nats"),
     ):
         draw_curves(ax, runs, task, metric, report.x_axis)
         ax.set(title=title, xlabel="optimiser steps", ylabel=label)
-    legend(axes[:1])
-    legend(axes[1:])
+    legend(axes)
     return figure
