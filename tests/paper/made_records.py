@@ -97,6 +97,8 @@ def letters(quick: float, lost: float, dpo: float, steps: int = 20) -> SweepReco
             exact = [0.5, 0.6, *[end + lost] * (steps - 2), end]
             record = run("letters", variant, seed, *exact, **more)
             for i, row in enumerate(record.evaluations):
+                # Variants without a difference are equal, seed by seed.
+                row |= {"eval/score": exact[i] + (seed * i) / 1e4}
                 row |= {"eval/judge_score": 0.5 + (early if i else 0) + i / 50 + seed / 1000}
                 row |= {"eval/logp_accepted": -float(i)}
             records.append(record)
