@@ -1,6 +1,7 @@
 """Small configurations that every test file can use."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,10 +78,12 @@ Tiny = Callable[..., Config]
 
 
 def pytest_configure() -> None:
-    """Limit oneDNN's instructions, which it chooses at its first use.
+    """Limit oneDNN's instructions, which it chooses at its first use, and take SIGHUP as it comes.
 
-    Some virtual machines announce AMX and then trap its instructions.
+    Some virtual machines announce AMX and then trap its instructions. A parent such as nohup may
+    have SIGHUP ignored, which the suite respects, and tests of that signal would fail.
     """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 

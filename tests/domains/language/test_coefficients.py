@@ -22,7 +22,8 @@ from suite.domains.language.packing import Sequence
 from suite.feedback.feedback import Shares, TokenFeedback
 from suite.feedback.label_noise import LabelNoise
 from suite.objectives.base import build_objective
-from suite.objectives.config import DPOConfig, PMPOConfig
+from suite.objectives.config import PMPOConfig
+from suite.objectives.pairs_config import DPOConfig
 from suite.system import distributed
 
 SEEDS = range(60)
