@@ -11,8 +11,6 @@ from torch import Tensor
 from suite.feedback.feedback import Feedback
 from suite.objectives.inputs import check_shapes, scores
 
-PAIRS = ("best_worst", "all", "labels")
-
 
 class PairTerms(NamedTuple):
     """The loss and its diagnostics."""

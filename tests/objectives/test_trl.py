@@ -121,7 +121,7 @@ PAIR_LOSSES: dict[str, tuple[tuple[str, ...], tuple[float, ...], Loss]] = {
 }
 
 
-def compare(ours: Tensor, theirs: Tensor, found: Sequences) -> None:
+def assert_agreement(ours: Tensor, theirs: Tensor, found: Sequences) -> None:
     """Assert that values, and gradients for the tokens, agree to 1e-5."""
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     slope, expected = (
@@ -137,7 +137,7 @@ def test_losses_of_pairs_are_those_of_trls_dpo_trainer(name: str, seed: int) -> 
     kinds, weights, ours = PAIR_LOSSES[name]
     found = sequences(seed, LENGTHS)
     feedback = feedback_of(found, torch.tensor([[1.0, 0.0]]))
-    compare(ours(feedback), trl_dpo(found, kinds, weights), found)
+    assert_agreement(ours(feedback), trl_dpo(found, kinds, weights), found)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -163,7 +163,7 @@ def test_losses_of_single_samples_are_those_of_trls_kto_trainer(name: str, seed:
         ours = kto(feedback, beta=BETA, desirable=1.3, undesirable=0.7).loss
     else:
         ours = 1.3 * apo_zero(feedback, beta=BETA).loss
-    compare(ours, theirs, found)
+    assert_agreement(ours, theirs, found)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -178,7 +178,7 @@ def test_simpo_and_orpo_are_those_of_trls_trainers(seed: int) -> None:
         found, alpha=0.0, loss_type="simpo", simpo_gamma=0.5, label_smoothing=0.0
     )
     theirs = CPOTrainer.cpo_loss(stand_in, better, worse)[0].mean()
-    compare(simpo(feedback, pairs=BEST, beta=BETA, gamma=0.5).loss, theirs, found)
+    assert_agreement(simpo(feedback, pairs=BEST, beta=BETA, gamma=0.5).loss, theirs, found)
     # TRL adds the likelihood of the preferred completion in its trainer.
     odds = ORPOTrainer.odds_ratio_loss(stand_in, better, worse)[0].mean()
-    compare(orpo(feedback, pairs=BEST, weight=BETA).loss, -better.mean() - odds, found)
+    assert_agreement(orpo(feedback, pairs=BEST, weight=BETA).loss, -better.mean() - odds, found)
