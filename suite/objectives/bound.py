@@ -7,7 +7,8 @@ from typing import Any
 from suite.config.fields import ConfigError
 from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.base import Terms
-from suite.objectives.loss_config import LossConfig, check_mass
+from suite.objectives.calibration import Calibrated, check_mass
+from suite.objectives.loss_config import LossConfig
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,9 @@ class BoundLoss:
 
         Raises ConfigError, before the first step, where `calibrate` is out of their reach.
         """
-        if self.settings.mass is not None:
-            check_mass(self.settings.mass, shares)
-        return self.settings.warning(shares)
+        if isinstance(self.settings, Calibrated) and self.settings.calibrate is not None:
+            check_mass(self.settings.calibrate, shares)
+        return self.settings.warning(self.feedback, shares)
 
 
 def check_samples(settings: LossConfig, feedback: Feedback) -> None:

@@ -5,7 +5,8 @@ from typing import Any, ClassVar, Literal
 
 from suite.config.contracts import DomainConfig, Strength
 from suite.config.fields import ConfigError, key
-from suite.objectives.loss_config import CALIBRATE, LossConfig
+from suite.objectives.calibration import CALIBRATE
+from suite.objectives.loss_config import LossConfig
 
 ALPHA_OF_FEEDBACK = {"positive": 1.0, "negative": 0.0, "mixed": 0.5}
 

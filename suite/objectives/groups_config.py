@@ -2,10 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from suite.config.fields import ConfigError, key
-from suite.objectives.loss_config import CALIBRATE, LossConfig, log_odds_ratio
+from suite.objectives.calibration import Calibrated, accepted_share, log_odds_ratio
+from suite.objectives.loss_config import LossConfig
+
+if TYPE_CHECKING:
+    from suite.feedback.feedback import Shares
 
 
 @dataclass
@@ -24,20 +28,19 @@ class GroupConfig(LossConfig):
 
 
 @dataclass
-class TiltConfig(GroupConfig):
+class TiltConfig(Calibrated, GroupConfig):
     """An objective whose optimum is π_ref·e^(R/(T·β)) up to its sum, of NCA for β = 1 only."""
 
     beta: float = key(0.1, "inverse temperature of the policy's log-ratio", above=0)
     temperature: float = key(0.1, "T, of the scores", above=0)
-    calibrate: float | None = CALIBRATE
 
     def check_calibration(self) -> None:
         """Raise ConfigError unless rewards are ±1."""
         check_rewards(self.reward)
 
-    def calibrated(self, mass: float, accepted: float) -> float:
+    def calibrated(self, mass: float, shares: "Shares") -> float:
         """Return β: the odds are e^(2/(T·β)) for rewards of ±1 (theory §16)."""
-        return 2 / (self.temperature * log_odds_ratio(mass, accepted))
+        return 2 / (self.temperature * log_odds_ratio(mass, shares))
 
 
 @dataclass
@@ -65,11 +68,12 @@ class NCAConfig(TiltConfig):
     beta: float = key(0.01, "inverse temperature of the policy's log-ratio", above=0)
     temperature: float = key(1.0, "T, of the scores", above=0)
 
-    def calibrated(self, mass: float, accepted: float) -> float:
+    def calibrated(self, mass: float, shares: "Shares") -> float:
         """Return β: where the slopes of both kinds of sample are in proportion to π, by bisection.
 
         π_ref·e^(R/(T·β)) sums to 1 for β = 1 only, so that a policy ends elsewhere for others.
         """
+        accepted = accepted_share(mass, shares)
         low, high = -50.0, 50.0  # log β; the slopes' difference rises with β
         for _ in range(200):
             middle = (low + high) / 2
@@ -111,7 +115,7 @@ class VMPOConfig(GroupConfig):
 
 
 @dataclass
-class WeightedConfig(LossConfig):
+class WeightedConfig(Calibrated):
     """Weighted maximum likelihood: CRR, arXiv 2006.15134, or AWR, arXiv 1910.00177."""
 
     implementation: ClassVar[str] = "suite.objectives.weighted:bind"
@@ -126,7 +130,6 @@ class WeightedConfig(LossConfig):
     temperature: float = key(1.0, "temperature of the exponential, in units of the score", above=0)
     largest: float = key(20.0, "largest weight of the exponential", above=0)
     reward: Literal["score", "labels"] = key("score", "the judge's score, or ±1 by the labels")
-    calibrate: float | None = CALIBRATE
 
     @property
     def sees_labels(self) -> bool:
@@ -142,14 +145,14 @@ class WeightedConfig(LossConfig):
                 " use exp or reward"
             )
 
-    def calibrated(self, mass: float, accepted: float) -> float:
+    def calibrated(self, mass: float, shares: "Shares") -> float:
         """Return T: the odds are e^(2/T) for rewards of ±1 (theory §16).
 
         Where the weight of an accepted sample is at its limit, only that of a rejected one is left.
         """
-        log_odds, limit = log_odds_ratio(mass, accepted), math.log(self.largest)
+        log_odds, limit = log_odds_ratio(mass, shares), math.log(self.largest)
         # Of ±1 a context's mean is Z1 − Z0, where it has a mean taken off.
-        better = 1.0 if self.weight == "reward" else 2 * (1 - accepted)
+        better = 1.0 if self.weight == "reward" else 2 * (1 - accepted_share(mass, shares))
         if better * log_odds <= 2 * limit:
             return 2 / log_odds
         return (2 - better) / (log_odds - limit)

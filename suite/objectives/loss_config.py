@@ -1,26 +1,17 @@
 """What the settings of most objectives share: which feedback they can use, and one strength."""
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from suite.config.contracts import DomainConfig, ObjectiveConfig
-from suite.config.fields import ConfigError, key
+from suite.config.fields import ConfigError
 
 if TYPE_CHECKING:
     from suite.feedback.feedback import Shares
 
 # Keys that no loss takes.
 NO_ARGUMENTS = ("name", "calibrate", "dual_lr")
-CALIBRATE = key(
-    None,
-    "sets the strength such that the optimum gives this probability to accepted samples, from their"
-    " share under the reference",
-    above=0,
-    below=1,
-)
-
 # Why an objective needs labels of both kinds to be visible, by what it learns from.
 REFUSALS = {
     "pairs": "compares accepted with rejected samples",
@@ -38,7 +29,7 @@ class LossConfig(ObjectiveConfig):
     learns_from: ClassVar[str] = "either"
     """`pairs`, `scores`, `both` kinds of label, `either` alone too, or `rejected` samples only."""
     strength_key: ClassVar[str] = "beta"
-    """The key that says how far the policy may go, which `calibrate` replaces."""
+    """The key that says how far the policy may go."""
     compares_samples: ClassVar[bool] = False
     """Whether it needs several samples of a context."""
     needs_divergence: ClassVar[bool] = False
@@ -61,14 +52,6 @@ class LossConfig(ObjectiveConfig):
                 f"objective.name={self.name} needs probabilities, and the densities of"
                 f" domain.name={domain.name} may exceed 1; use simpo"
             )
-        if self.mass is not None:
-            self.check_calibration()
-
-    @property
-    def mass(self) -> float | None:
-        """The probability of accepted samples that `calibrate` asks for, None without it."""
-        mass: float | None = getattr(self, "calibrate", None)
-        return mass
 
     def check_feedback(self, feedback: str) -> None:
         """Raise ConfigError where `feedback` hides what the objective learns from."""
@@ -98,54 +81,10 @@ class LossConfig(ObjectiveConfig):
             )
 
     def arguments(self, shares: "Shares") -> dict[str, Any]:
-        """Return the keyword arguments of the loss, with the strength that the shares lead to."""
+        """Return the keyword arguments of the loss on labels with these shares."""
         fields = (field.name for field in dataclasses.fields(self))
-        values = {name: getattr(self, name) for name in fields if name not in NO_ARGUMENTS}
-        mass = self.mass
-        if mass is not None:
-            accepted = accepted_share(mass, shares)
-            values[self.strength_key] = self.calibrated(mass, accepted)
-        return values
+        return {name: getattr(self, name) for name in fields if name not in NO_ARGUMENTS}
 
-    def warning(self, shares: "Shares") -> str | None:
-        """Return why the loss has no minimum on labels with these shares, or None."""
+    def warning(self, feedback: str, shares: "Shares") -> str | None:
+        """Return why the loss may have no minimum on labels with these shares, or None."""
         return None
-
-    def check_calibration(self) -> None:
-        """Raise ConfigError where the optimum has no closed form with these settings."""
-
-    def calibrated(self, mass: float, accepted: float) -> float:
-        """Return the strength whose optimum gives accepted samples the probability `mass`.
-
-        `accepted` is their probability under the reference, below `mass`.
-        """
-        raise NotImplementedError
-
-
-def check_mass(mass: float, shares: "Shares") -> None:
-    """Raise ConfigError unless the reference gives accepted samples less than `mass`, and some."""
-    accepted = labelled_share(shares)
-    if not 0 < accepted < mass:
-        raise ConfigError(
-            f"objective.calibrate={mass:g} must exceed the share of accepted samples, which must"
-            f" not be 0; found {accepted:.3g} of those with a label"
-        )
-
-
-def accepted_share(mass: float, shares: "Shares") -> float:
-    """Return the share of accepted among labelled samples, kept within what `mass` allows.
-
-    `check_mass` refuses others before the first step; later estimates vary about it.
-    """
-    return min(max(labelled_share(shares), 1e-6), mass * (1 - 1e-3))
-
-
-def labelled_share(shares: "Shares") -> float:
-    """Return the share of accepted among labelled samples, 0 without any."""
-    labelled = shares.accept + shares.reject
-    return shares.accept / labelled if labelled > 0 else 0.0
-
-
-def log_odds_ratio(mass: float, accepted: float) -> float:
-    """Return log κ, where accepted·κ/(accepted·κ + 1 − accepted) is `mass`."""
-    return math.log(mass) - math.log1p(-mass) - math.log(accepted) + math.log1p(-accepted)

@@ -2,10 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from suite.config.fields import ConfigError, key
-from suite.objectives.loss_config import CALIBRATE, LossConfig, log_odds_ratio
+from suite.objectives.calibration import Calibrated, log_odds_ratio
+from suite.objectives.loss_config import LossConfig
+
+if TYPE_CHECKING:
+    from suite.feedback.feedback import Shares
 
 
 @dataclass
@@ -37,14 +41,13 @@ class DPOConfig(PairConfig):
 
 
 @dataclass
-class CDPOConfig(PairConfig):
+class CDPOConfig(Calibrated, PairConfig):
     """Conservative DPO, for pairs of which some are swapped (E. Mitchell, 2023)."""
 
     loss: ClassVar[str] = "cdpo"
     name: Literal["cdpo"] = key("cdpo", "this objective")
     beta: float = key(0.1, "inverse temperature", above=0)
     epsilon: float = key(0.1, "share of the pairs that are swapped", at_least=0, below=0.5)
-    calibrate: float | None = CALIBRATE
 
     def check_calibration(self) -> None:
         """Raise ConfigError where no pair is swapped, and the optimum has no rejected samples."""
@@ -54,9 +57,9 @@ class CDPOConfig(PairConfig):
                 " sample is left at the optimum, whatever beta is"
             )
 
-    def calibrated(self, mass: float, accepted: float) -> float:
+    def calibrated(self, mass: float, shares: "Shares") -> float:
         """Return β: the odds of a pair are ((1−ε)/ε)^(1/β) at the optimum (theory §16)."""
-        return math.log((1 - self.epsilon) / self.epsilon) / log_odds_ratio(mass, accepted)
+        return math.log((1 - self.epsilon) / self.epsilon) / log_odds_ratio(mass, shares)
 
 
 @dataclass
@@ -68,9 +71,18 @@ class RobustDPOConfig(PairConfig):
     beta: float = key(0.1, "inverse temperature", above=0)
     epsilon: float = key(0.1, "share of the pairs that are swapped", at_least=0, below=0.5)
 
+    def warning(self, feedback: str, shares: "Shares") -> str | None:
+        """Return that clean pairs leave the loss without a lower bound."""
+        if not self.epsilon:
+            return None
+        return (
+            f"objective.epsilon={self.epsilon:g} takes that share of the pairs to be swapped: where"
+            " none is, the loss has no lower bound; cdpo has one"
+        )
+
 
 @dataclass
-class IPOConfig(PairConfig):
+class IPOConfig(Calibrated, PairConfig):
     """IPO, arXiv 2310.12036 eq. 17."""
 
     loss: ClassVar[str] = "ipo"
@@ -78,26 +90,24 @@ class IPOConfig(PairConfig):
     name: Literal["ipo"] = key("ipo", "this objective")
     tau: float = key(0.1, "the difference of a pair is drawn to 1/(2τ)", above=0)
     per_token: bool = key(False, "whether log-ratios are divided by the number of tokens")
-    calibrate: float | None = CALIBRATE
 
-    def calibrated(self, mass: float, accepted: float) -> float:
+    def calibrated(self, mass: float, shares: "Shares") -> float:
         """Return τ: the odds of a pair are e^(1/(2τ)) at the optimum (theory §16)."""
-        return 1 / (2 * log_odds_ratio(mass, accepted))
+        return 1 / (2 * log_odds_ratio(mass, shares))
 
 
 @dataclass
-class EXOPrefConfig(PairConfig):
+class EXOPrefConfig(Calibrated, PairConfig):
     """EXO on pairs, the reverse KL, arXiv 2402.00856."""
 
     loss: ClassVar[str] = "exo_pref"
     name: Literal["exo_pref"] = key("exo_pref", "this objective")
     beta: float = key(0.1, "inverse temperature", above=0)
     epsilon: float = key(1e-3, "probability that a pair is swapped", above=0, below=0.5)
-    calibrate: float | None = CALIBRATE
 
-    def calibrated(self, mass: float, accepted: float) -> float:
+    def calibrated(self, mass: float, shares: "Shares") -> float:
         """Return β: the odds of a pair are ((1−ε)/ε)^(1/β) at the optimum (theory §16)."""
-        return math.log((1 - self.epsilon) / self.epsilon) / log_odds_ratio(mass, accepted)
+        return math.log((1 - self.epsilon) / self.epsilon) / log_odds_ratio(mass, shares)
 
 
 @dataclass

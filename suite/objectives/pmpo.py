@@ -12,9 +12,9 @@ from torch import Tensor
 
 from suite.feedback.feedback import Feedback, Shares
 from suite.objectives.bounds import effective_mass, smallest_beta
+from suite.objectives.calibration import calibrated_beta, check_mass
 from suite.objectives.config import PMPOConfig
 from suite.objectives.inputs import check_shapes
-from suite.objectives.loss_config import accepted_share, check_mass
 
 DEFAULT_GUARD = 0.1  # ε of `auto`
 GUARDED_SHARE = 0.999  # share of rejections above which `auto` guards
@@ -134,14 +134,6 @@ def check_arguments(feedback: Feedback, alpha: float, beta: float, divergence: s
         )
 
 
-def calibrated_beta(alpha: float, mass: float, accepted: float) -> float:
-    """Return β at which the optimum gives accepted samples the probability `mass` (theory §16).
-
-    The optimum has (α + β·Z1)/M of it, where Z1 is `accepted`, their share under the reference.
-    """
-    return (alpha - mass * (2 * alpha - 1)) / (mass - accepted)
-
-
 @dataclass(frozen=True)
 class BoundPMPO:
     """PMPO with its settings: resolves `beta: auto` from the shares of the labels."""
@@ -168,7 +160,7 @@ class BoundPMPO:
         """Return β as given, margin·(1−α)/Z0 (theory §2), or what `calibrate` asks for."""
         if self.settings.calibrate is not None:
             mass = self.settings.calibrate
-            return calibrated_beta(self.alpha_under(shares), mass, accepted_share(mass, shares))
+            return calibrated_beta(self.alpha_under(shares), mass, shares)
         if isinstance(self.settings.beta, str):
             return self.settings.margin * smallest_beta(self.alpha_under(shares), shares.reject)
         return self.settings.beta

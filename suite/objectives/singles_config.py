@@ -1,11 +1,15 @@
 """Settings of the objectives of single samples, with the papers' defaults."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from suite.config.contracts import DomainConfig
 from suite.config.fields import ConfigError, key
-from suite.objectives.loss_config import CALIBRATE, LossConfig
+from suite.objectives.calibration import Calibrated, calibrated_beta
+from suite.objectives.loss_config import LossConfig
+
+if TYPE_CHECKING:
+    from suite.feedback.feedback import Shares
 
 
 @dataclass
@@ -77,7 +81,7 @@ class SimNPOConfig(SingleConfig):
 
 
 @dataclass
-class D2OConfig(SingleConfig):
+class D2OConfig(Calibrated, SingleConfig):
     """D²O: rejected samples against the reference, arXiv 2403.03419, with its exact KL."""
 
     loss: ClassVar[str] = "d2o"
@@ -86,11 +90,10 @@ class D2OConfig(SingleConfig):
     name: Literal["d2o"] = key("d2o", "this objective")
     beta: float = key(0.1, "weight of KL(π_ref ‖ π)", above=0)
     alpha: float = key(0.1, "weight of a rejected sample's log-ratio", above=0)
-    calibrate: float | None = CALIBRATE
 
-    def calibrated(self, mass: float, accepted: float) -> float:
+    def calibrated(self, mass: float, shares: "Shares") -> float:
         """Return β: within its logistic it is PMPO with α = 0 and β/α (theory §16)."""
-        return self.alpha * mass / (mass - accepted)
+        return self.alpha * calibrated_beta(0.0, mass, shares)
 
 
 @dataclass
@@ -157,3 +160,12 @@ class ReinforceConfig(RewardConfig):
         super().check(feedback, domain)
         if self.baseline != "none" or self.scale != "none":
             self.check_several_samples(domain)
+
+    def warning(self, feedback: str, shares: "Shares") -> str | None:
+        """Return that nothing bounds the term of samples below the baseline (theory §16)."""
+        if self.clip is not None or feedback == "positive" or not shares.reject:
+            return None
+        return (
+            "objective.name=reinforce has no anchor: nothing bounds the term of samples below the"
+            " baseline, and the policy may collapse; objective.clip bounds it, and pmpo has a KL"
+        )

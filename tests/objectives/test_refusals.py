@@ -6,6 +6,7 @@ import pytest
 
 from suite.config.fields import ConfigError
 from suite.domains.bandit.online_config import BanditConfig
+from suite.feedback.feedback import Shares
 from tests.objectives.generated import NAMES, settings_of
 
 SENTENCES = {
@@ -76,3 +77,23 @@ def test_calibration_without_a_closed_form_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=sentence):
         settings_of(name, calibrate=0.8, **values).check("mixed", BanditConfig())
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "feedback", "told"),
+    [
+        ("reinforce", {}, "mixed", "has no anchor"),
+        ("reinforce", {}, "negative", "has no anchor"),
+        ("reinforce", {}, "positive", None),
+        ("reinforce", {"clip": 0.2}, "mixed", None),
+        ("robust_dpo", {"epsilon": 0.1}, "mixed", "no lower bound"),
+        ("robust_dpo", {"epsilon": 0.0}, "mixed", None),
+        ("cdpo", {}, "mixed", None),
+    ],
+)
+def test_a_loss_without_a_lower_bound_says_so(
+    name: str, values: dict[str, Any], feedback: str, told: str | None
+) -> None:
+    warning = settings_of(name, **values).bind(feedback, None).warning(Shares(0.4, 0.6))
+    assert (warning is None) == (told is None)
+    assert told is None or told in warning

@@ -10,7 +10,7 @@ from suite.config.fields import ConfigError
 from suite.config.registry import OBJECTIVES
 from suite.feedback.feedback import Feedback, Shares
 from tests.objectives.generated import settings_of
-from tests.objectives.tabular import HARD, minimum, shares
+from tests.objectives.tabular import HARD, minimum, numbers, shares
 
 # Names, and settings that change the strength for a mass.
 CALIBRATED: list[tuple[str, dict[str, Any]]] = [
@@ -70,3 +70,30 @@ def test_a_mass_at_or_below_the_references_is_refused(
     bound = settings_of(name, calibrate=0.7, **values).bind("mixed", None)
     with pytest.raises(ConfigError, match="must exceed the share of accepted samples"):
         bound.warning(Shares(accepted, 1 - accepted))
+
+
+NEUTRAL = numbers(0, 1, 0, 0, 1, 0, 0, 0)  # outcomes that are neither accepted nor rejected
+# NCA's slopes are balanced for samples that all have a label, as is the mean that AWR takes off.
+PARTLY = [
+    case for case in CALIBRATED if case[0] not in ("nca", "awr") and case[1].get("weight") != "exp"
+]
+
+
+@pytest.mark.parametrize(("name", "values"), PARTLY)
+def test_outcomes_without_a_label_do_not_change_the_odds(name: str, values: dict[str, Any]) -> None:
+    reference, good = case(name)
+    seen = 1 - NEUTRAL
+    accepted, rejected = ((reference * x * seen).sum().item() for x in (good, 1 - good))
+    bound = settings_of(name, calibrate=0.8, **values).bind("mixed", None)
+
+    def loss(feedback: Feedback) -> Tensor:
+        scale = 1 if name not in GROUPS else 1 / (8 * reference)
+        feedback = feedback._replace(
+            accept=feedback.accept * seen * scale, reject=feedback.reject * seen * scale
+        )
+        value: Tensor = bound(feedback, Shares(accepted, rejected)).loss
+        return value
+
+    policy = minimum(loss, good, reference)
+    labelled = (policy * seen).sum()
+    assert (policy * good * seen).sum() / labelled == pytest.approx(0.8, abs=2e-5)
